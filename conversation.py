@@ -92,6 +92,8 @@ class Conversation:
                 return f"Calling tool `{self.tool}`:\n\n{postprocess_text(self.content)}"
             case Role.OBSERVATION:
                 return f"Observation:\n{fenced(self.content)}"
+            case Role.USER:  # people break lines where they mean it
+                return _outside_code(_hard_breaks, postprocess_text(self.content))
             case _:
                 return postprocess_text(self.content)
 
@@ -176,6 +178,10 @@ def _display_markup(text: str) -> str:
     text = _INLINE_MATH.sub(lambda math: f"${math.group(1).strip()}$", text)
     text = _IMAGE.sub(r"\\!", text)
     return _DIRECTIVE.sub(r"\\:", text)
+
+
+def _hard_breaks(text: str) -> str:
+    return re.sub(r"(?<=[^\n])\n(?=[^\n])", "  \n", text)
 
 
 def fenced(text: str) -> str:

@@ -15,7 +15,7 @@ from page import copy_button, draw_welcome
 from runtime.chats import Answer, BusyError, Chat, Generate
 
 # Several tokens a picture: each one sends the answer's whole text to the browser.
-SECONDS_BETWEEN_PICTURES = 0.1
+SECONDS_BETWEEN_PICTURES = 0.15
 
 _ENDINGS = {
     "stopped": ":material/stop_circle: Stopped",

@@ -28,7 +28,7 @@ def get_dialogues() -> Dialogues:
 
 
 def main() -> None:
-    st.set_page_config(page_title="ChatGLM3", page_icon=":material/forum:", layout="centered")
+    st.set_page_config(page_title="ChatGLM3", page_icon="💬", layout="centered")
     loading = start_loading()
     if not loading.done:
         draw_loading(loading)
@@ -111,7 +111,9 @@ def draw_settings(info: ModelInfo, saved: dict[str, Any]) -> dict[str, Any]:
     st.slider(
         "Repetition penalty", 1.0, 2.0, step=0.01, key="repetition_penalty", help="Above 1: repeats less."
     )
-    st.slider("Output length", 1, info.context_length, key="max_new_tokens", help="At most, in tokens.")
+    st.number_input(
+        "Output length", 1, info.context_length, step=64, key="max_new_tokens", help="At most, in tokens."
+    )
     return {name: st.session_state[name] for name in defaults}
 
 

@@ -5,6 +5,7 @@ fused. The table follows zai-org/chatglm3-6b's `modeling_chatglm.py` and
 `configuration_chatglm.py`; with it the logits equal the original's.
 """
 
+import math
 from typing import Any
 
 from transformers import GlmConfig
@@ -39,6 +40,23 @@ _CONFIG_REQUIRED = {
     "add_bias_linear": False,
     "apply_residual_connection_post_layernorm": False,
 }
+
+# What a native config.json may say: sizes and numbers. Other fields of Transformers'
+# configurations can name code on the hub, so they are not read.
+_NATIVE_FIELDS = (
+    *_CONFIG_NAMES,
+    "attention_dropout",
+    "bos_token_id",
+    "dtype",
+    "eos_token_id",
+    "hidden_act",
+    "pad_token_id",
+    "partial_rotary_factor",
+    "rope_parameters",
+    "rope_theta",
+    "tie_word_embeddings",
+    "torch_dtype",
+)
 
 _RENAMED = {
     r"^transformer\.embedding\.word_embeddings\.": r"model.embed_tokens.",
@@ -90,12 +108,25 @@ def glm_config(original: dict[str, Any], stop_token_ids: list[int]) -> GlmConfig
             raise CheckpointError(
                 f"config.json is not that of a ChatGLM3 model: {name} is {original[name]!r}."
             )
-    theta = ROPE_THETA * float(original.get("rope_ratio", 1.0))
+    ratio, length = float(original.get("rope_ratio", 1.0)), int(original["seq_length"])
+    if not (0 < ratio < math.inf and length > 0):
+        raise CheckpointError(
+            f"config.json has rope_ratio {ratio} and seq_length {length}; both must be positive."
+        )
     return GlmConfig(
         **{name: original[theirs] for name, theirs in _CONFIG_NAMES.items()},
-        rope_parameters={"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": 0.5},
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": ROPE_THETA * ratio,
+            "partial_rotary_factor": 0.5,
+        },
         tie_word_embeddings=bool(original.get("tie_word_embeddings", False)),
         pad_token_id=original.get("pad_token_id", 0),
         eos_token_id=stop_token_ids,
         bos_token_id=None,
     )
+
+
+def native_config(config: dict[str, Any]) -> GlmConfig:
+    """The configuration of a checkpoint in Transformers' own format."""
+    return GlmConfig(**{name: config[name] for name in _NATIVE_FIELDS if name in config})

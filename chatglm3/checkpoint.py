@@ -67,7 +67,7 @@ def read_json(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file.parent} is not a model folder: it has no {file.name}.") from None
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} is not a JSON object.")
@@ -128,6 +128,6 @@ def _safetensors_is_whole(file: Path) -> bool:
         try:
             header = json.loads(stream.read(header_size))
             ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
             return False
     return 8 + header_size + max(ends, default=0) == size

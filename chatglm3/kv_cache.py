@@ -131,7 +131,12 @@ class PrefixCaches:
         return cache
 
     def keep(self, cache: KVCache) -> None:
-        """Keep a cache as the most recent, and let go of the oldest beyond the bound."""
+        """Keep a cache as the most recent, and let go of the oldest beyond the bound.
+
+        One that is larger than the bound is not kept, and displaces no other.
+        """
+        if not cache.token_ids or cache.nbytes > self._max_bytes:
+            return
         self._kept.append(cache)
         while self.nbytes > self._max_bytes:
             self._kept.pop(0)

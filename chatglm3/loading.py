@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import psutil
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import GlmConfig, GlmForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from chatglm3.architecture import IGNORED_WEIGHTS, glm_config, register_weight_names
+from chatglm3.architecture import IGNORED_WEIGHTS, glm_config, native_config, register_weight_names
 from chatglm3.checkpoint import Checkpoint, open_checkpoint
 from chatglm3.errors import CheckpointError
 from chatglm3.tokenizer import ChatGLM3Tokenizer
@@ -80,14 +81,14 @@ def _download(repository: str, report: Progress) -> Path:
         raise CheckpointError(
             f"{repository} is neither a folder here nor a repository on the Hugging Face hub."
         ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # the hub's client lets its HTTP library's own errors through
         return _downloaded_before(repository, error)
 
 
 def _downloaded_before(repository: str, error: Exception) -> Path:
     try:
         return Path(snapshot_download(repository, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError, ValueError):
+    except Exception:
         raise CheckpointError(
             f"{repository} cannot be downloaded: the Hugging Face hub is not reachable "
             f"({type(error).__name__}). Set MODEL_PATH to a folder with the model."
@@ -102,13 +103,16 @@ def _vocab_file(path: Path) -> Path:
 
 
 def _config(checkpoint: Checkpoint, tokenizer: ChatGLM3Tokenizer) -> GlmConfig:
-    stop_token_ids = sorted(tokenizer.stop_token_ids)
     try:
         if checkpoint.is_official:
-            config = glm_config(checkpoint.config, stop_token_ids)
+            config = glm_config(checkpoint.config, sorted(tokenizer.stop_token_ids))
         else:
-            config = GlmConfig.from_pretrained(checkpoint.folder)
-    except (TypeError, ValueError) as error:  # a field of the wrong type
+            config = native_config(checkpoint.config)
+        with torch.device("meta"):
+            GlmForCausalLM(config)  # whatever is wrong with the values shows here, at no cost
+    except CheckpointError:
+        raise
+    except Exception as error:  # values of the wrong type or size fail anywhere in Transformers
         file = checkpoint.folder / "config.json"
         raise CheckpointError(f"{file} is not usable: {_first_line(error)}") from error
     if config.vocab_size < tokenizer.vocab_size:
@@ -137,22 +141,43 @@ def load_weights(
     try:
         with reporting("Loading weights", report):
             loaded: Any = model_class.from_pretrained(
-                folder, config=config, dtype=dtype, device_map=device_map, output_loading_info=True
+                folder,
+                config=config,
+                dtype=dtype,
+                device_map=device_map,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                output_loading_info=True,
             )
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise CheckpointError(
             f"There is no memory left for the model in {folder}: {_first_line(error)}"
         ) from error
+    except UnpicklingError as error:
+        raise CheckpointError(
+            f"The weights in {folder} contain pickled objects that are not tensors; they are not loaded."
+        ) from error
     except Exception as error:  # a damaged or hostile file fails in as many ways as there are libraries
-        raise CheckpointError(f"The weights in {folder} cannot be loaded: {_first_line(error)}") from error
-    model, info = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
+        reason = _first_line(error)
+        if "automatic conversion" in reason:  # Transformers' words for the one conversion that can fail
+            reason = "an attention's query_key_value has another size than config.json says."
+        raise CheckpointError(f"The weights in {folder} cannot be loaded: {reason}") from error
+    model, info = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    _check_complete(folder, info)
+    model.train(False)
+    return model
+
+
+def _check_complete(folder: Path, info: dict[str, Any]) -> None:
+    for name, stored, expected in sorted(info["mismatched_keys"]):
+        raise CheckpointError(
+            f"The weights in {folder} do not fit their config.json: {name} has the shape {list(stored)} "
+            f"instead of {list(expected)}."
+        )
     missing = sorted(info["missing_keys"])
     unknown = sorted(set(info["unexpected_keys"]) - set(IGNORED_WEIGHTS))
     if missing or unknown:
         what, names = ("lack", missing) if missing else ("have unknown tensors:", unknown)
         raise CheckpointError(f"The weights in {folder} {what} {names[0]} ({len(names)} in all).")
-    model.train(False)
-    return model
 
 
 def choose_device_map(device: str | None) -> Any:

@@ -102,9 +102,10 @@ def build_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message], limit: i
     turns = _split_into_turns(messages[len(system) :])
     sizes = [sum(len(encode_message(tokenizer, message)) for message in turn) for turn in turns]
     room = limit - len(encode_conversation(tokenizer, system))
-    if sizes and sizes[-1] > room:
+    last = sizes[-1] if sizes else 0
+    if last > room:
         raise PromptTooLongError(
-            f"This message is too long: with its system prompt it takes {limit - room + sizes[-1]:,} tokens, "
+            f"This message is too long: with its system prompt it takes {limit - room + last:,} tokens, "
             f"and the model can take {limit:,} here. Shorten it, or lower the output length."
         )
     first = _first_turn_kept(sizes, room)

@@ -12,6 +12,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+# Below, dividing by it would overflow; the likeliest token has all the probability anyway.
+MIN_TEMPERATURE = 1e-5
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -37,7 +40,7 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        return not self.do_sample or self.temperature == 0
+        return not self.do_sample or self.temperature < MIN_TEMPERATURE
 
 
 def _check(name: str, value: float, valid: bool, range_: str) -> None:
@@ -49,7 +52,7 @@ def logits_processors(sampling: Sampling) -> LogitsProcessorList:
     """Transformers' processors for these parameters, in the order in which `generate` applies them."""
     processors = LogitsProcessorList()
     if sampling.repetition_penalty != 1:
-        processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+        processors.append(RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty)))
     if sampling.greedy:
         return processors
     if sampling.temperature != 1:

@@ -49,11 +49,14 @@ class ChatGLM3Tokenizer:
 
     def __init__(self, vocab_file: str | PathLike[str]) -> None:
         try:
-            self._pieces = SentencePieceProcessor(model_proto=Path(vocab_file).read_bytes())
+            model = Path(vocab_file).read_bytes()
+            self._pieces = SentencePieceProcessor(model_proto=model)
         except OSError as error:
             raise CheckpointError(f"The tokenizer {vocab_file} cannot be read: {error.strerror}.") from error
         except RuntimeError as error:
             raise CheckpointError(f"The tokenizer {vocab_file} is not a SentencePiece model.") from error
+        if not model:  # which SentencePiece accepts
+            raise CheckpointError(f"The tokenizer {vocab_file} is not a SentencePiece model: it is empty.")
         self._first_special = self._pieces.vocab_size()
         self._commands = {token: self._first_special + i for i, token in enumerate(SPECIAL_TOKENS)}
         # A history only grows at its end, so each message is encoded once.

@@ -5,12 +5,17 @@ is not. Its thread alone replaces `state`, whole; pages only read it. It makes n
 Streamlit call.
 """
 
+import atexit
 import logging
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 State = TypeVar("State")
+
+# How long the end of the process waits for its jobs to notice that they are stopped.
+SECONDS_TO_END = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +64,7 @@ class Job(Generic[State]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> "Job[State]":
+        _started.add(self)
         self._thread.start()
         return self
 
@@ -86,3 +92,16 @@ class Job(Generic[State]):
             self.error = error
         finally:
             self._done.set()
+
+
+_started: WeakSet[Job[Any]] = WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A daemon thread that the interpreter's end finds inside PyTorch would abort the process."""
+    running = [job for job in _started if not job.done]
+    for job in running:
+        job.stop()
+    for job in running:
+        job.wait(SECONDS_TO_END)

@@ -1,0 +1,34 @@
+# Two commands: `make run` starts the app, `make test` runs every check.
+# Both install what they need into .venv first, once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint clean
+
+run: .venv/app
+	$(BIN)/streamlit run main.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv
+
+.venv/app: requirements.txt | .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+.venv/dev: requirements-dev.txt .venv/app
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed; name one with PYTHON=python3.x."; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

@@ -1,0 +1,61 @@
+"""Which part may import which: the table of the README's architecture section."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+STANDARD = set(sys.stdlib_module_names)
+MODEL = {"torch", "transformers", "tokenizers", "huggingface_hub", "sentencepiece", "gguf", "psutil", "peft"}
+VALUES = {"chatglm3.errors", "chatglm3.events"}  # of chatglm3, without the model
+
+ALLOWED = {
+    "chatglm3": {"chatglm3", *MODEL},
+    "runtime": {"runtime", "conversation", *VALUES, "pydantic", "pydantic_settings", "platformdirs"},
+    "conversation.py": {"streamlit", "PIL"},
+    "tool_registry.py": set(),
+    "client.py": {"chatglm3", "conversation", "runtime", "streamlit", "torch", "transformers"},
+    "page.py": {"client", "conversation", "runtime", "streamlit"},
+    "demo_chat.py": {"client", "conversation", "page", "runtime", "streamlit"},
+    "demo_tool.py": {"client", "conversation", "page", "runtime", "streamlit", "tool_registry"},
+    "demo_ci.py": {"client", "conversation", "page", "runtime", "streamlit"},
+    "main.py": {"client", "demo_chat", "demo_ci", "demo_tool", "conversation", "runtime", "streamlit"},
+}
+
+
+def imports(node: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            found |= {alias.name for alias in child.names}
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            found.add(child.module or "")
+    return found
+
+
+def files(part: str) -> list[Path]:
+    path = ROOT / part
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_a_part_imports_only_what_is_below_it(part: str) -> None:
+    for file in files(part):
+        for module in imports(ast.parse(file.read_text())):
+            top = module.split(".")[0]
+            assert top in STANDARD or {module, top} & ALLOWED[part], f"{file.name} imports {module}"
+
+
+def test_every_file_at_the_top_has_its_place_in_the_table() -> None:
+    assert {file.name for file in ROOT.glob("*.py")} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("part", ["conversation.py", "client.py"])
+def test_streamlit_is_touched_only_inside_functions(part: str) -> None:
+    tree = ast.parse((ROOT / part).read_text())
+    at_import = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert all("streamlit" not in imports(node) for node in at_import)
