@@ -19,7 +19,7 @@ _SUGGESTIONS = {
     ),
 }
 
-_COPY_HTML = '<button type="button" title="Copy" aria-label="Copy">Copy</button>'
+_COPY_HTML = '<button type="button">Copy</button>'
 
 _COPY_CSS = """
 button {

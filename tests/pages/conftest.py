@@ -49,6 +49,7 @@ def running_app(**settings: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
+            process.communicate(timeout=30)  # it still writes while it ends
 
 
 @pytest.fixture(scope="session")
