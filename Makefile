@@ -33,6 +33,6 @@ clean:
 	touch $@
 
 .venv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "Python 3.10 or newer is needed; name one with PYTHON=python3.x."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with PYTHON=python3.x."; exit 1; }
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

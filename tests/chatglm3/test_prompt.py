@@ -91,7 +91,7 @@ def test_tools_count_towards_the_limit() -> None:
         build_prompt(TOKENIZER, [system, {"role": "user", "content": "q"}], 30)
 
 
-@given(st.lists(st.integers(5, 200), min_size=1, max_size=30), st.integers(210, 1000))
+@given(st.lists(st.integers(5, 200), min_size=1, max_size=30), st.integers(211, 1000))
 def test_every_prompt_is_within_the_limit_and_ends_with_the_last_turns(sizes: list[int], limit: int) -> None:
     messages = [message for i, size in enumerate(sizes) for message in turn(str(i % 10), size)]
     prompt = build_prompt(TOKENIZER, [SYSTEM, *messages], limit)
