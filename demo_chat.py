@@ -24,14 +24,14 @@ _ENDINGS = {
 }
 
 
-def main(info: ModelInfo, chat: Chat, generate: Generate) -> None:
-    """Draw the conversation and take the next question."""
+def main(info: ModelInfo, chat: Chat, generator: Callable[[], Generate]) -> None:
+    """Draw the conversation and take the next question; `generator` gives what answers it."""
     messages, answer = chat.snapshot()
     if not messages:
-        draw_welcome(info, partial(_ask, chat, generate))
+        draw_welcome(info, partial(_ask, chat, generator))
     for index, message in enumerate(messages):
         is_last = index == len(messages) - 1 and answer is None
-        _draw_message(chat, index, message, generate, is_last)
+        _draw_message(chat, index, message, generator, is_last)
     if answer is not None:
         _draw_answer(chat)
         st.bottom.button("Stop", icon=":material/stop:", key="stop", shortcut="Esc", on_click=chat.stop)
@@ -39,32 +39,34 @@ def main(info: ModelInfo, chat: Chat, generate: Generate) -> None:
         f"Message {info.name}",
         key="question",
         disabled=answer is not None,
-        on_submit=lambda: _ask(chat, generate, st.session_state.question),
+        on_submit=lambda: _ask(chat, generator, st.session_state.question),
     )
 
 
-def start_answer(start: Callable[..., None], *arguments: object) -> None:
+def start_answer(generator: Callable[[], Generate], start: Callable[..., None], *arguments: object) -> None:
     """Start an answer by one of the chat's methods, from a callback."""
     try:
-        start(*arguments)
+        start(*arguments, generator())
     except BusyError as error:  # asked in another tab at the same time, say
         st.toast(str(error))
 
 
-def _ask(chat: Chat, generate: Generate, question: str) -> None:
+def _ask(chat: Chat, generator: Callable[[], Generate], question: str) -> None:
     if question.strip():
-        start_answer(chat.ask, question, generate)
+        start_answer(generator, chat.ask, question)
     else:
         st.toast("There is nothing to send.")
 
 
-def _draw_message(chat: Chat, index: int, message: Conversation, generate: Generate, is_last: bool) -> None:
+def _draw_message(
+    chat: Chat, index: int, message: Conversation, generator: Callable[[], Generate], is_last: bool
+) -> None:
     block = message.role.get_message()
     if block is None:
         return
     with block:
         if message.role is Role.USER:
-            _draw_question(chat, index, message, generate)
+            _draw_question(chat, index, message, generator)
             return
         if message.content:
             message.show(st.container())
@@ -80,7 +82,7 @@ def _draw_message(chat: Chat, index: int, message: Conversation, generate: Gener
                     key="regenerate",
                     type="tertiary",
                     help="Answer again",
-                    on_click=partial(start_answer, chat.retry, generate),
+                    on_click=partial(start_answer, generator, chat.retry),
                 )
             st.caption(_summary(message))
         if message.left_out:
@@ -101,9 +103,8 @@ def _summary(message: Conversation) -> str:
     return " · ".join(parts)
 
 
-def _draw_question(chat: Chat, index: int, message: Conversation, generate: Generate) -> None:
-    editing = f"editing-{id(chat)}"
-    if st.session_state.get(editing) != index:
+def _draw_question(chat: Chat, index: int, message: Conversation, generator: Callable[[], Generate]) -> None:
+    if st.session_state.get("editing") != (index, message):
         with st.container(horizontal=True, vertical_alignment="top", wrap=False):
             message.show(st.container())
             st.button(
@@ -113,19 +114,19 @@ def _draw_question(chat: Chat, index: int, message: Conversation, generate: Gene
                 type="tertiary",
                 help="Edit and ask again",
                 disabled=chat.answering,
-                on_click=partial(st.session_state.__setitem__, editing, index),
+                on_click=partial(st.session_state.__setitem__, "editing", (index, message)),
             )
         return
 
     def ask_again() -> None:
         if st.session_state[f"edited-{index}"].strip():
-            st.session_state.pop(editing)
-            start_answer(chat.edit, index, st.session_state[f"edited-{index}"], generate)
+            st.session_state.pop("editing")
+            start_answer(generator, chat.edit, index, st.session_state[f"edited-{index}"])
 
     st.text_area("Edit your question", message.content, key=f"edited-{index}", label_visibility="collapsed")
     with st.container(horizontal=True):
         st.button("Ask again", type="primary", key="ask-again", on_click=ask_again)
-        st.button("Cancel", key="cancel-edit", on_click=partial(st.session_state.pop, editing))
+        st.button("Cancel", key="cancel-edit", on_click=partial(st.session_state.pop, "editing"))
 
 
 @st.fragment(run_every=SECONDS_BETWEEN_PICTURES)

@@ -4,6 +4,7 @@ streamlit run main.py
 """
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,9 @@ from runtime.chats import Chat, Dialogue, Dialogues, Generate
 from runtime.jobs import Job
 
 CHAT, TOOL, CODE = "Chat", "Tool", "Code Interpreter"
+
+# The sidebar's widgets by their keys.
+SETTINGS = ("system", "temperature", "top_p", "repetition_penalty", "max_new_tokens")
 
 logger = logging.getLogger(__name__)
 
@@ -78,23 +82,32 @@ def draw_app(client: Client, dialogue: Dialogue) -> None:
         label_visibility="collapsed",
     )
     chat = dialogue.chats[mode or CHAT]
+    generator = partial(make_generate, client)
     with st.sidebar:
-        dialogue.settings = settings = draw_settings(client.info, dialogue.settings)
-        parameters = {name: value for name, value in settings.items() if name != "system"}
-        generate = partial(client.generate_stream, settings["system"], None, **parameters)
-        draw_actions(chat, generate)
-        draw_context(client, settings["system"], chat)
+        draw_settings(client.info, dialogue.settings)
+        dialogue.settings = current_settings()
+        draw_actions(chat, generator)
+        draw_context(client, dialogue.settings["system"], chat)
         draw_model(client.info)
-    match mode:
-        case "Tool":
-            demo_tool.main()
-        case "Code Interpreter":
-            demo_ci.main()
-        case _:
-            demo_chat.main(client.info, chat, generate)
+    if mode == TOOL:
+        demo_tool.main()
+    elif mode == CODE:
+        demo_ci.main()
+    else:
+        demo_chat.main(client.info, chat, generator)
 
 
-def draw_settings(info: ModelInfo, saved: dict[str, Any]) -> dict[str, Any]:
+def make_generate(client: Client) -> Generate:
+    """What answers with the settings of this moment; a callback has newer ones than the page's last run."""
+    settings = current_settings()
+    return partial(client.generate_stream, settings.pop("system"), None, **settings)
+
+
+def current_settings() -> dict[str, Any]:
+    return {name: st.session_state[name] for name in SETTINGS}
+
+
+def draw_settings(info: ModelInfo, saved: dict[str, Any]) -> None:
     """The system prompt and the sampling parameters; what was set before a reload is set again."""
     defaults = {
         "system": info.default_system_prompt,
@@ -114,10 +127,9 @@ def draw_settings(info: ModelInfo, saved: dict[str, Any]) -> dict[str, Any]:
     st.number_input(
         "Output length", 1, info.context_length, step=64, key="max_new_tokens", help="At most, in tokens."
     )
-    return {name: st.session_state[name] for name in defaults}
 
 
-def draw_actions(chat: Chat, generate: Generate) -> None:
+def draw_actions(chat: Chat, generator: Callable[[], Generate]) -> None:
     messages, answer = chat.snapshot()
     with st.container(horizontal=True):
         st.button(
@@ -126,7 +138,7 @@ def draw_actions(chat: Chat, generate: Generate) -> None:
             key="retry",
             disabled=not messages or answer is not None,
             on_click=demo_chat.start_answer,
-            args=(chat.retry, generate),
+            args=(generator, chat.retry),
         )
         st.button(
             "Clear history",

@@ -60,6 +60,13 @@ def app() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def tiny_app(tiny_folder: Path) -> Iterator[str]:
+    """The app with the small random ChatGLM3, whose context is 512 tokens."""
+    with running_app(MODEL_PATH=str(tiny_folder), DEVICE="cpu") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     quiet += ["--disable-component-update", "--disable-sync", "--no-sandbox"]

@@ -189,8 +189,43 @@ def test_two_people_do_not_see_each_others_conversation(
     expect(messages(other)).to_have_count(0)
 
 
+def test_a_second_person_is_told_to_wait_and_then_answered(
+    page: Page, app: str, open_page: Callable[..., Page]
+) -> None:
+    ask(page, LONG)
+    wait_for_words(page, 3)
+    other = open_page(app)
+    limit_output(other, 8)
+    ask(other, SHORT)
+    expect(other.get_by_text("The model is busy; 1 before you.")).to_be_visible()
+    stop_button(page).click()
+    expect(other.get_by_text("tokens/s")).to_be_visible()
+
+
+def test_a_chatglm3_checkpoint_chats_and_says_when_old_messages_are_left_out(
+    tiny_app: str, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(tiny_app)
+    limit_output(page, 8)
+    for turn in range(1, 5):
+        ask(page, "北京 Paris " * 30)
+        expect(messages(page)).to_have_count(2 * turn)
+        expect(stop_button(page)).to_have_count(0)
+    expect(page.get_by_text("no longer fit into the model's context").first).to_be_visible()
+
+
+def test_the_newest_settings_answer(tiny_app: str, open_page: Callable[..., Page]) -> None:
+    page = open_page(tiny_app)
+    limit_output(page, 3)
+    ask(page, "one")
+    expect(page.get_by_text(re.compile("[123] tokens"))).to_be_visible()
+
+
 def test_on_a_phone_nothing_is_wider_than_the_screen(app: str, open_page: Callable[..., Page]) -> None:
     phone = open_page(app, viewport={"width": 390, "height": 780})
+    phone.get_by_test_id("stExpandSidebarButton").click()
+    limit_output(phone, 24)
+    phone.get_by_test_id("stSidebarCollapseButton").locator("button").click()
     ask(phone, SHORT)
     expect(phone.get_by_text("tokens/s")).to_be_visible()
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
