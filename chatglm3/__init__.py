@@ -4,8 +4,8 @@ The model (Transformers' GLM under the original's names), its tokenizer, its
 prompt format, the token loop and its output protocol. Not the app: nothing here
 knows of pages, settings or stored conversations.
 
-    checkpoint, architecture → loading ─┐
-    decoder → prompt → tokenizer, chatml ┴→ kv_cache, sampling → generation → protocol → events
+    checkpoint, architecture, attention → loading ┐
+    decoder → prompt → tokenizer, chatml ─────────┴→ kv_cache, sampling → generation → protocol → events
 """
 
 from chatglm3.errors import ChatGLM3Error, CheckpointError, GenerationError, PromptTooLongError

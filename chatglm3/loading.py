@@ -21,6 +21,7 @@ from transformers import GlmConfig, GlmForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from chatglm3.architecture import IGNORED_WEIGHTS, glm_config, native_config, register_weight_names
+from chatglm3.attention import use_grouped_attention
 from chatglm3.checkpoint import Checkpoint, open_checkpoint
 from chatglm3.errors import CheckpointError
 from chatglm3.tokenizer import ChatGLM3Tokenizer
@@ -164,6 +165,8 @@ def load_weights(
     model, info = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
     _check_complete(folder, info)
     model.train(False)
+    if model.device.type == "cpu":
+        use_grouped_attention(model)
     return model
 
 
