@@ -1,6 +1,7 @@
 """Which part may import which: the table of the README's architecture section."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,3 +60,10 @@ def test_streamlit_is_touched_only_inside_functions(part: str) -> None:
     tree = ast.parse((ROOT / part).read_text())
     at_import = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert all("streamlit" not in imports(node) for node in at_import)
+
+
+def test_the_benchmark_and_the_client_need_neither_the_page_nor_its_settings() -> None:
+    absent = ["streamlit", "pydantic_settings", "gguf", "platformdirs"]
+    program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import client, benchmarks.decode"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
