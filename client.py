@@ -253,7 +253,9 @@ class LocalClient:
                 ),
                 self._tokenizer,
             )
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
             self._caches.clear()
             raise GenerationError(
                 "There was not enough memory to go on. The memory of earlier conversations has been freed; "
@@ -290,6 +292,11 @@ class LocalClient:
         if cancellation():
             return "cancelled"
         return "length" if meter.count >= sampling.max_new_tokens else "context"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch's allocator on the CPU raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 # Loading. It runs as a job, so that no rerun of a page interrupts or repeats it.

@@ -308,6 +308,14 @@ def test_invalid_logits_end_the_answer_with_a_sentence(tiny_folder: Path) -> Non
         list(client.generate_stream(None, None, question("hi"), **GREEDY))
 
 
+def test_memory_that_runs_out_is_told_and_the_client_goes_on(client: LocalClient, tiny: Tiny) -> None:
+    exhausted = tiny[0].register_forward_pre_hook(lambda *_: torch.empty(2**50))  # more than any machine has
+    with pytest.raises(GenerationError, match="not enough memory"):
+        list(client.generate_stream(None, None, question("hi"), **GREEDY))
+    exhausted.remove()
+    assert isinstance(list(client.generate_stream(None, None, question("hi"), **GREEDY))[-1], Finished)
+
+
 # Loading
 
 
