@@ -25,6 +25,7 @@ clean:
 	rm -rf .venv
 
 .venv/app: requirements.txt | .venv
+	@echo "Installing the app's packages, once; PyTorch is large, so this takes some minutes."
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
