@@ -25,7 +25,7 @@ from chatglm3.loading import OFFICIAL_REPOSITORY, Progress, cuda_has_room_for_of
 from chatglm3.prompt import ChatTokenizer, Prompt, build_prompt, encode_conversation
 from chatglm3.protocol import iter_events
 from chatglm3.sampling import Sampling
-from conversation import Conversation, to_messages
+from conversation import Conversation, Request, to_messages
 from runtime.fifo import FifoLock
 from runtime.jobs import Cancellation, Job
 
@@ -188,6 +188,36 @@ class Client(Protocol):
         self, system: str | None, tools: list[dict[str, Any]] | None, history: Sequence[Conversation]
     ) -> int: ...
 
+    def inspect_prompt(self, request: Request, history: Sequence[Conversation]) -> "InspectedPrompt": ...
+
+
+@dataclass(frozen=True)
+class InspectedPrompt:
+    """A prompt for people to look at."""
+
+    token_ids: list[int]
+    pieces: list[str]  # each token's text; special tokens as their names
+    left_out: list[dict[str, Any]]  # the messages that did not fit
+    exact: bool  # whether these are the very tokens that the model was given
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass(frozen=True)
+class BoundClient:
+    """A client with the settings of one answer filled in."""
+
+    client: Client
+    request: Request
+
+    def __call__(self, history: Sequence[Conversation], /, *, cancellation: Cancellation) -> Iterator[Event]:
+        request = self.request
+        return self.client.generate_stream(
+            request.system, list(request.tools), history, cancellation=cancellation, **request.parameters
+        )
+
 
 class LocalClient:
     """A model in this process.
@@ -220,29 +250,52 @@ class LocalClient:
         cancellation: Cancellation | None = None,
         **parameters: Any,
     ) -> Iterator[Event]:
-        """Answer the history's last message; `parameters` are those of `Sampling`.
+        """Answer the history's last message, or go on with it if it is the model's own.
 
-        Raises ValueError for a parameter out of range, PromptTooLongError for a
-        message that does not fit, GenerationError when the model fails.
+        `parameters` are those of `Sampling`. Raises ValueError for a parameter out of
+        range, PromptTooLongError for a message that does not fit, GenerationError when
+        the model fails.
         """
         cancellation = cancellation or Cancellation()
         sampling = Sampling(**parameters)
-        context = self.info.context_length
-        # An answer may take a quarter of the context from the history, and more only if it is free.
-        reserved = min(sampling.max_new_tokens, context // 4)
-        prompt = build_prompt(self._tokenizer, to_messages(system, tools, history), context - reserved)
+        prompt = self._build_prompt(to_messages(system, tools, history), sampling, _goes_on(history))
+        going_on_with = history[-1].metadata if _goes_on(history) else None
         with self._lock.queue(cancellation) as places:
             for place in places:
                 yield Queued(place)
             if cancellation():  # perhaps while others were still before us
                 yield Finished("cancelled", Usage(len(prompt.token_ids), 0, 0, 0.0, 0.0))
             else:
-                yield from self._generate(prompt, sampling, cancellation)
+                yield from self._generate(prompt, sampling, cancellation, going_on_with)
 
-    def _generate(self, prompt: Prompt, sampling: Sampling, cancellation: Cancellation) -> Iterator[Event]:
+    def _build_prompt(self, messages: list[dict[str, Any]], sampling: Sampling, go_on: bool) -> Prompt:
+        context = self.info.context_length
+        # An answer may take a quarter of the context from the history, and more only if it is free.
+        reserved = min(sampling.max_new_tokens, context // 4)
+        return build_prompt(self._tokenizer, messages, context - reserved, go_on)
+
+    def inspect_prompt(self, request: Request, history: Sequence[Conversation]) -> InspectedPrompt:
+        """The prompt of an answer, built again from its request and the history before it.
+
+        Raises what `generate_stream` raises for it.
+        """
+        messages = to_messages(request.system, list(request.tools), history)
+        prompt = self._build_prompt(messages, Sampling(**request.parameters), _goes_on(history))
+        first = int(bool(messages) and messages[0]["role"] == "system")
+        decoder = self._tokenizer.incremental_decoder()
+        return InspectedPrompt(
+            token_ids=prompt.token_ids,
+            pieces=[*map(decoder.decode, prompt.token_ids)],
+            left_out=messages[first : first + prompt.left_out],
+            exact=prompt.digest == request.prompt_digest,
+        )
+
+    def _generate(
+        self, prompt: Prompt, sampling: Sampling, cancellation: Cancellation, going_on_with: str | None
+    ) -> Iterator[Event]:
         cache = self._caches.take(prompt.token_ids)
         cached = len(cache.token_ids)
-        yield Started(len(prompt.token_ids), cached, prompt.left_out)
+        yield Started(len(prompt.token_ids), cached, prompt.left_out, prompt.digest)
         room = self.info.context_length - len(prompt.token_ids)
         meter = TokenMeter()
         try:
@@ -252,6 +305,7 @@ class LocalClient:
                     self._tokenizer,
                 ),
                 self._tokenizer,
+                going_on_with,
             )
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
@@ -259,7 +313,8 @@ class LocalClient:
             self._caches.clear()
             raise GenerationError(
                 "There was not enough memory to go on. The memory of earlier conversations has been freed; "
-                "try again, with a shorter conversation or a smaller output length."
+                "try again, with a shorter conversation or a smaller output length.",
+                key="out_of_memory",
             ) from error
         self._caches.keep(cache)
         usage = Usage(len(prompt.token_ids), cached, meter.count, meter.first_token_seconds, meter.seconds)
@@ -282,7 +337,9 @@ class LocalClient:
             if token_id == guard.TOKEN_ID and guard.rows_replaced:
                 raise GenerationError(
                     f"The model computed invalid values (NaN or infinity) in {self.info.dtype}. "
-                    "If this happens again, set DTYPE to bfloat16 or float32, or check the weights."
+                    "If this happens again, set DTYPE to bfloat16 or float32, or check the weights.",
+                    key="invalid_values",
+                    dtype=self.info.dtype,
                 )
             yield token_id
 
@@ -292,6 +349,11 @@ class LocalClient:
         if cancellation():
             return "cancelled"
         return "length" if meter.count >= sampling.max_new_tokens else "context"
+
+
+def _goes_on(history: Sequence[Conversation]) -> bool:
+    """Whether the model spoke last, and is to go on."""
+    return bool(history) and bool(history[-1].content) and history[-1].role.speaker == "assistant"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

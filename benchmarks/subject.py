@@ -67,6 +67,9 @@ class CharacterTokenizer:
     def prompt_start(self) -> list[int]:
         return []
 
+    def message_end(self) -> list[int]:
+        return []
+
     def answer_start(self) -> list[int]:
         return [self.assistant_token_id]
 

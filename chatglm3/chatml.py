@@ -103,6 +103,9 @@ class ChatMLTokenizer:
         # Without the newline: as in ChatGLM3, the model writes its header line itself.
         return [self._start, *self.encode("assistant")]
 
+    def message_end(self) -> list[int]:
+        return [self._end, *self.encode("\n")]
+
     def encode_message(self, role: str, metadata: str, content: str) -> Sequence[int]:
         """`<|im_start|>role metadata\\ncontent<|im_end|>\\n`, as ids."""
         return self._encode_message(role, metadata, content)

@@ -6,9 +6,20 @@ ChatGLM3Error
 └── GenerationError     the model ran and failed: invalid logits, no memory left
 """
 
+from typing import Any
+
 
 class ChatGLM3Error(Exception):
-    """Base of this package's errors; its text is meant for the user."""
+    """Base of this package's errors; its text is meant for the user.
+
+    Those that a user can meet in the midst of a conversation also have a `key` and
+    `values`, by which the sentence can be told in another language.
+    """
+
+    def __init__(self, sentence: str, key: str = "", **values: Any) -> None:
+        super().__init__(sentence)
+        self.key = key
+        self.values = values
 
 
 class CheckpointError(ChatGLM3Error):

@@ -3,6 +3,7 @@
     Queued*  Started  (MessageStart  TextDelta*)*  Finished
 
 An answer is one or more messages: ChatGLM3 may speak first, then call a tool.
+When the model goes on with a message of its own, the first has no MessageStart.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Started:
     prompt_tokens: int
     cached_tokens: int  # of the prompt's, how many need not be read again
     left_out: int  # messages that no longer fit into the context
+    prompt_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ Format: ChatGLM3's PROMPT.md. Special tokens are placed by their ids; text is
 only ever encoded as text, so no message can forge a role.
 """
 
+import hashlib
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -45,6 +47,7 @@ class ChatTokenizer(Protocol):
     def incremental_decoder(self) -> IncrementalDecoder: ...
     def prompt_start(self) -> list[int]: ...
     def answer_start(self) -> list[int]: ...
+    def message_end(self) -> list[int]: ...
     def encode_message(self, role: str, metadata: str, content: str) -> Sequence[int]: ...
 
 
@@ -54,6 +57,11 @@ class Prompt:
 
     token_ids: list[int]
     left_out: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Tells whether two prompts are the same: the start of the ids' SHA-256."""
+        return hashlib.sha256(array("I", self.token_ids).tobytes()).hexdigest()[:16]
 
 
 def without_surrogates(text: str) -> str:
@@ -88,8 +96,18 @@ def encode_conversation(tokenizer: ChatTokenizer, messages: Sequence[Message]) -
     return token_ids + tokenizer.answer_start()
 
 
-def build_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message], limit: int) -> Prompt:
-    """The conversation in at most `limit` tokens.
+def _encode_to_go_on(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> list[int]:
+    """The whole conversation, its last message, the assistant's, left open."""
+    end = len(tokenizer.answer_start()) + len(tokenizer.message_end())
+    return encode_conversation(tokenizer, messages)[:-end]
+
+
+def build_prompt(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], limit: int, go_on: bool = False
+) -> Prompt:
+    """The conversation in at most `limit` tokens, up to where the model's answer begins.
+
+    With `go_on` the last message is the assistant's, which it goes on with.
 
     A leading system message always stays, and so does the last turn (from its
     question on). Of the others the oldest are left out, in whole turns. Which
@@ -106,12 +124,16 @@ def build_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message], limit: i
     if last > room:
         raise PromptTooLongError(
             f"This message is too long: with its system prompt it takes {limit - room + last:,} tokens, "
-            f"and the model can take {limit:,} here. Shorten it, or lower the output length."
+            f"and the model can take {limit:,} here. Shorten it, or lower the output length.",
+            key="message_too_long",
+            tokens=limit - room + last,
+            limit=limit,
         )
     first = _first_turn_kept(sizes, room)
     kept = [message for turn in turns[first:] for message in turn]
     left_out = sum(len(turn) for turn in turns[:first])
-    return Prompt(encode_conversation(tokenizer, system + kept), left_out)
+    encode = _encode_to_go_on if go_on else encode_conversation
+    return Prompt(encode(tokenizer, system + kept), left_out)
 
 
 def _split_into_turns(messages: Sequence[Message]) -> list[list[Message]]:

@@ -18,9 +18,14 @@ MAX_HEADER = 64
 _NAME = re.compile(r"[\w./:-]*")
 
 
-def iter_events(tokens: Iterable[Token], tokenizer: ChatTokenizer) -> Iterator[MessageStart | TextDelta]:
-    """The messages of an answer as they come."""
-    parser = MessageParser()
+def iter_events(
+    tokens: Iterable[Token], tokenizer: ChatTokenizer, going_on_with: str | None = None
+) -> Iterator[MessageStart | TextDelta]:
+    """The messages of an answer as they come.
+
+    When the model goes on with a message that has begun, that one's metadata is given.
+    """
+    parser = MessageParser(going_on_with)
     for token in tokens:
         yield from parser.decode(token.text)
         if token.id == tokenizer.assistant_token_id:
@@ -37,11 +42,12 @@ class MessageParser:
     the same however the text was cut up.
     """
 
-    def __init__(self) -> None:
-        self._header: str | None = ""  # what may be the header line; None once it is over
+    def __init__(self, going_on_with: str | None = None) -> None:
+        begun = going_on_with is not None
+        self._header: str | None = None if begun else ""  # what may be the header line; None once it is over
         self._held = ""  # white space that is content only if more text follows
-        self._at_start = True
-        self._is_call = False
+        self._at_start = not begun
+        self._is_call = bool(going_on_with)
 
     def decode(self, text: str) -> Iterator[MessageStart | TextDelta]:
         """The events that this piece of text completes."""

@@ -138,6 +138,9 @@ class ChatGLM3Tokenizer:
     def answer_start(self) -> list[int]:
         return [self.assistant_token_id]
 
+    def message_end(self) -> list[int]:
+        return []  # the next role's token ends a message
+
     def encode_message(self, role: str, metadata: str, content: str) -> Sequence[int]:
         """`<|role|>metadata\\n content`, as ids."""
         return self._encode_message(role, metadata, content)

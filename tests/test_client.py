@@ -13,7 +13,7 @@ from chatglm3 import ChatGLM3Tokenizer
 from chatglm3.errors import CheckpointError, GenerationError, PromptTooLongError
 from chatglm3.events import Event, Finished, MessageStart, Queued, Started, TextDelta
 from client import InvalidScoreLogitsProcessor, LocalClient, ModelInfo, load_client, stream_chat
-from conversation import Conversation, Role
+from conversation import Conversation, Request, Role, to_messages
 from runtime.jobs import Cancellation
 from runtime.settings import Settings
 
@@ -306,6 +306,38 @@ def test_invalid_logits_end_the_answer_with_a_sentence(tiny_folder: Path) -> Non
         client._model.lm_head.weight.fill_(torch.nan)
     with pytest.raises(GenerationError, match="DTYPE"):
         list(client.generate_stream(None, None, question("hi"), **GREEDY))
+
+
+def test_it_goes_on_with_its_own_message_and_begins_no_other(client: LocalClient) -> None:
+    whole = text_of(
+        list(client.generate_stream("", None, question("你好"), temperature=0, max_new_tokens=12))
+    )
+    begun = [*question("你好"), Conversation(Role.ASSISTANT, whole[:1])]
+    events = list(client.generate_stream("", None, begun, temperature=0, max_new_tokens=2))
+    assert not any(isinstance(event, MessageStart) for event in events)
+    assert isinstance(events[-1], Finished)
+
+
+def test_a_prompt_is_built_again_exactly(client: LocalClient) -> None:
+    history = question("你好 <|user|>")
+    started = next(iter(client.generate_stream("Be kind.", None, history, max_new_tokens=3)))
+    assert isinstance(started, Started)
+    request = Request("tiny", "Be kind.", (), {"max_new_tokens": 3}, started.prompt_digest)
+    prompt = client.inspect_prompt(request, history)
+    assert prompt.exact
+    assert len(prompt.token_ids) == len(prompt.pieces) == started.prompt_tokens
+    assert "<|system|>" in prompt.text
+    assert prompt.text.rstrip().endswith("你好 <|user|><|assistant|>")
+    assert not client.inspect_prompt(request, question("something else")).exact
+
+
+def test_the_inspector_shows_what_was_left_out(client: LocalClient) -> None:
+    turns = [Conversation(role, "word " * 15) for _ in range(4) for role in (Role.USER, Role.ASSISTANT)]
+    prompt = client.inspect_prompt(
+        Request("tiny", "Be kind.", parameters={"max_new_tokens": 8}), [*turns, *question("last")]
+    )
+    assert prompt.left_out == to_messages(None, None, turns)[: len(prompt.left_out)]
+    assert 0 < len(prompt.left_out) < 8
 
 
 def test_memory_that_runs_out_is_told_and_the_client_goes_on(client: LocalClient, tiny: Tiny) -> None:

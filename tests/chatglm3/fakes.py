@@ -35,6 +35,9 @@ class CharacterTokenizer:
     def answer_start(self) -> list[int]:
         return [self.assistant_token_id]
 
+    def message_end(self) -> list[int]:
+        return []
+
     def encode_message(self, role: str, metadata: str, content: str) -> list[int]:
         return [_FIRST_SPECIAL + _SPECIAL.index(f"<|{role}|>"), *self.encode(f"{metadata}\n{content}")]
 

@@ -100,6 +100,17 @@ def test_every_prompt_is_within_the_limit_and_ends_with_the_last_turns(sizes: li
     assert prompt.token_ids == encode_conversation(TOKENIZER, [SYSTEM, *kept])
 
 
+def test_to_go_on_with_an_answer_it_is_left_open() -> None:
+    messages = [SYSTEM, *turn("1"), *turn("2")]
+    prompt = build_prompt(TOKENIZER, messages, NO_LIMIT, go_on=True)
+    assert TOKENIZER.decode(prompt.token_ids) == text(messages, NO_LIMIT).removesuffix("<|assistant|>")
+
+
+def test_prompts_have_the_same_digest_only_if_they_are_the_same() -> None:
+    one, other = (build_prompt(TOKENIZER, [SYSTEM, *turn(name)], NO_LIMIT) for name in "12")
+    assert one.digest == build_prompt(TOKENIZER, [SYSTEM, *turn("1")], NO_LIMIT).digest != other.digest
+
+
 def test_after_an_overflow_most_prompts_begin_with_the_one_before() -> None:
     messages = [SYSTEM, *(message for i in range(100) for message in turn(str(i % 10)))]
     prompts = [build_prompt(TOKENIZER, messages[:n], 1000).token_ids for n in range(3, 202, 2)]

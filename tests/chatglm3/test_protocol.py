@@ -161,3 +161,13 @@ def test_the_stop_token_is_not_text() -> None:
 
 def test_nothing_said_is_no_message() -> None:
     assert parse_answer("") == []
+
+
+# Going on
+
+
+def test_a_message_that_is_gone_on_with_has_no_start_and_keeps_its_white_space() -> None:
+    tokens = iter_text(TOKENIZER.encode(" and\nso on"), TOKENIZER)
+    events = list(iter_events(tokens, TOKENIZER, going_on_with=""))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == " and\nso on"
+    assert not any(isinstance(event, MessageStart) for event in events)
