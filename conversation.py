@@ -7,30 +7,29 @@ inside the methods that display.
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from streamlit.delta_generator import DeltaGenerator
 
 TOOL_PROMPT = "Answer the following questions as best as you can. You have access to the following tools:"
 
 # How an answer ended: as the model wished, stopped by the user, cut at the
-# output length or at the model's context, or by a failure.
-Ending = Literal["complete", "stopped", "length", "context", "failed"]
+# output length or at the model's context, by a failure, or with the app itself.
+Ending = Literal["complete", "stopped", "length", "context", "failed", "interrupted"]
 
 
 class Role(Enum):
     """Who speaks. TOOL and INTERPRETER are the assistant calling for something."""
 
-    SYSTEM = auto()
-    USER = auto()
-    ASSISTANT = auto()
-    TOOL = auto()
-    INTERPRETER = auto()
-    OBSERVATION = auto()
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+    INTERPRETER = "interpreter"
+    OBSERVATION = "observation"
 
     def __str__(self) -> str:
         """The special token of the role in ChatGLM3's format."""
@@ -39,7 +38,7 @@ class Role(Enum):
     @property
     def speaker(self) -> str:
         """The role's name in ChatGLM3's format."""
-        return "assistant" if self in (Role.TOOL, Role.INTERPRETER) else self.name.lower()
+        return "assistant" if self in (Role.TOOL, Role.INTERPRETER) else self.value
 
     def get_message(self) -> "DeltaGenerator | None":
         """A chat message block of the page for this role; None for the system's, which is not shown."""
@@ -49,7 +48,7 @@ class Role(Enum):
             return None
         avatars = {"user": ":material/person:", "assistant": ":material/smart_toy:"}
         avatar = avatars.get(self.speaker, ":material/build:")
-        return st.chat_message(self.name.lower(), avatar=avatar)
+        return st.chat_message(self.value, avatar=avatar)
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,56 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What the model was asked with, beside the history: enough to build its prompt again."""
+
+    model: str
+    system: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
+    parameters: dict[str, Any] = field(default_factory=dict)  # of the sampling
+    prompt_digest: str = ""  # of the prompt's token ids, to know whether it was built again exactly
+    continued: int = 0  # characters of the message that were there already, when the model went on
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong: a sentence, and a key and values by which it can be told in other languages."""
+
+    sentence: str
+    key: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        return cls(str(error), getattr(error, "key", ""), getattr(error, "values", {}))
+
+
+@dataclass(frozen=True)
+class File:
+    """A file or image that belongs to a message."""
+
+    name: str
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Conversation:
-    """One message of a conversation (the original's name for it)."""
+    """One message of a conversation (the original's name for it).
+
+    `arguments` and `outputs` hold JSON values.
+    """
 
     role: Role
     content: str
     tool: str | None = None  # the name of the tool that a TOOL message calls
-    image: "Image | None" = None
+    arguments: dict[str, Any] | None = None  # of that call, as they were understood
+    outputs: tuple[dict[str, Any], ...] = ()  # of the code that ran, in nbformat's form
+    files: tuple[File, ...] = ()
     ending: Ending = "complete"
-    error: str = ""  # a sentence, when it ended as "failed"
+    error: Failure | None = None  # when it ended as "failed"
     metrics: Metrics | None = None
+    request: Request | None = None  # of an answer
     left_out: int = 0  # messages that the model no longer saw when it answered
 
     @property
@@ -102,10 +141,13 @@ class Conversation:
         block = placeholder or self.role.get_message()
         if block is None:
             return
-        if self.image is not None:
-            block.image(self.image)
-        else:
-            block.markdown(self.get_text())
+        block.markdown(self.get_text())
+        for file in self.files:
+            if file.media_type in _IMAGES:
+                try:
+                    block.image(file.data)
+                except (OSError, ValueError):  # it is none
+                    block.text(file.name)
 
 
 def to_messages(
@@ -137,6 +179,8 @@ def preprocess_text(
         prompt += "\n" + json.dumps(tools, indent=4, ensure_ascii=False)
     return prompt + "".join(map(str, history)) + f"{Role.ASSISTANT}\n"
 
+
+_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 # Display. Text of a model is hostile: it must not load images from elsewhere,
 # which would tell their server, nor use Streamlit's own Markdown directives.
