@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from platformdirs import user_cache_path
-from pydantic import Field, ValidationError
+from platformdirs import user_cache_path, user_data_path
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     )
     dtype: Literal["float16", "bfloat16", "float32"] | None = Field(None, description="The precision.")
     kv_cache_gb: float = Field(1.0, ge=0, description="Memory for conversations' KV caches, in GB.")
+    data_path: Path = Field(user_data_path("chatglm3-app"), description="Where conversations are kept.")
+    database_url: SecretStr | None = Field(None, description="PostgreSQL, to keep them there instead.")
     cache_path: Path = Field(user_cache_path("chatglm3-app"), description="Where the embedded model is kept.")
 
 

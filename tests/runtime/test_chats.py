@@ -1,146 +1,147 @@
-"""Conversations and the jobs that answer them."""
+"""Asking and answering: what a person does with a conversation, whether or not it is stored."""
 
 import threading
+from typing import Any
 
 import pytest
 
 from chatglm3.errors import GenerationError
-from chatglm3.events import Event, Finished, MessageStart, Queued, Started, TextDelta
-from conversation import Conversation, Ending, Role
-from runtime.chats import Answer, BusyError, Chat, Dialogues, advance
-from tests.fakes import USAGE, ScriptedGenerate, answer_events
+from chatglm3.events import Event, Finished, MessageStart, Started, TextDelta
+from conversation import Conversation, Ending, Failure, Role
+from runtime.chat import TITLE_LENGTH, Chat
+from runtime.errors import BusyError
+from tests.fakes import USAGE, ScriptedGenerate, WatchedGenerate, answer_events
 
 
 def contents(chat: Chat) -> list[str]:
-    return [message.content for message in chat.snapshot()[0]]
+    return [message.content for message in chat.snapshot().history]
 
 
-def asked(*questions: str) -> tuple[Chat, ScriptedGenerate]:
+def last(chat: Chat) -> Conversation:
+    return chat.snapshot().history[-1]
+
+
+def said(answer: str) -> ScriptedGenerate:
+    return ScriptedGenerate(answer_events(answer))
+
+
+def asked(*questions: str) -> Chat:
     """A chat in which each question was answered with "fine"."""
-    chat, generate = Chat(), ScriptedGenerate(answer_events("fine"))
+    chat = Chat("me", "chat")
     for question in questions:
-        chat.ask(question, generate)
+        chat.ask(question, said("fine"))
         assert chat.wait(5)
-    return chat, generate
+    return chat
 
 
-def test_an_answer_is_appended_to_the_question_with_its_metrics() -> None:
-    chat, _ = asked("how are you?")
-    question, answer = chat.snapshot()[0]
+def answering(chat: Chat, answer: str = "partial rest of it") -> WatchedGenerate:
+    """What answers a question now, the first word of the answer being written."""
+    generate = WatchedGenerate(answer_events(answer))
+    chat.ask("hello", generate)
+    assert generate.written.wait(5)
+    return generate
+
+
+def finish(chat: Chat, generate: ScriptedGenerate) -> None:
+    assert generate.gate is not None
+    generate.gate.release(1000)
+    assert chat.wait(5)
+
+
+# Asking
+
+
+def test_an_answer_is_appended_to_the_question_with_its_figures_and_request() -> None:
+    question, answer = asked("how are you?").snapshot().history
     assert (question.role, question.content) == (Role.USER, "how are you?")
     assert (answer.role, answer.content, answer.ending) == (Role.ASSISTANT, "fine", "complete")
     assert answer.metrics is not None
-    assert answer.metrics.tokens_per_second == 2.0  # two tokens in the second after the first one
+    assert answer.metrics.tokens_per_second == 2.0
+    assert answer.request == said("").request
 
 
 def test_the_model_sees_the_whole_history_up_to_the_question() -> None:
-    _, generate = asked("one", "two")
-    assert [message.content for message in generate.histories[1]] == ["one", "fine", "two"]
+    chat, generate = asked("one"), said("fine")
+    chat.ask("two", generate)
+    assert chat.wait(5)
+    assert [message.content for message in generate.histories[0]] == ["one", "fine", "two"]
 
 
 def test_while_it_is_written_an_answer_is_seen_and_a_second_question_refused() -> None:
-    gate = threading.Semaphore(3)  # up to the first word
-    chat = Chat()
-    chat.ask("hello", ScriptedGenerate(answer_events("one two"), gate))
-    with pytest.raises(BusyError, match="stop it first"):
-        chat.ask("again", ScriptedGenerate([]))
-    assert chat.snapshot()[1] is not None
-    gate.release(10)
-    assert chat.wait(5)
+    chat = Chat("me", "chat")
+    generate = answering(chat, "one two")
+    for action in (chat.retry, chat.go_on, lambda other: chat.ask("again", other)):
+        with pytest.raises(BusyError, match="stop it first"):
+            action(said("no"))
+    with pytest.raises(BusyError):
+        chat.choose(0)
+    snapshot = chat.snapshot()
+    assert snapshot.answer is not None
+    assert [message.content for message in snapshot.answer.messages] == ["one"]
+    assert [message.content for message in snapshot.history] == ["hello"]
+    finish(chat, generate)
     assert contents(chat) == ["hello", "onetwo"]
-    assert chat.snapshot()[1] is None
+    assert chat.snapshot().answer is None
 
 
 def test_stopping_keeps_what_was_written() -> None:
-    started = threading.Event()
-
-    class Watched(ScriptedGenerate):
-        def __call__(self, history, /, *, cancellation, **_):  # type: ignore[no-untyped-def]
-            for event in super().__call__(history, cancellation=cancellation):
-                yield event
-                if isinstance(event, TextDelta):
-                    started.set()
-
-    chat = Chat()
-    gate = threading.Semaphore(4)  # the first word, and the wish for the second
-    chat.ask("hello", Watched(answer_events("partial rest of it"), gate))
-    assert started.wait(5)
+    chat = Chat("me", "chat")
+    answering(chat, "partial rest of it")
     chat.stop()
     assert chat.wait(5)
-    answer = chat.snapshot()[0][-1]
-    assert answer.ending == "stopped"
-    assert answer.content.startswith("partial")
+    assert last(chat).ending == "stopped"
+    assert last(chat).content.startswith("partial")
 
 
 @pytest.mark.parametrize(("reason", "ending"), [("length", "length"), ("context", "context")])
 def test_why_an_answer_ended_is_kept(reason: str, ending: Ending) -> None:
-    chat = Chat()
+    chat = Chat("me", "chat")
     events: list[Event] = [MessageStart(""), TextDelta("x"), Finished(reason, USAGE)]  # type: ignore[arg-type]
     chat.ask("hello", ScriptedGenerate(events))
-    chat.wait(5)
-    assert chat.snapshot()[0][-1].ending == ending
+    assert chat.wait(5)
+    assert last(chat).ending == ending
 
 
 def test_a_failure_keeps_the_text_and_says_what_happened() -> None:
-    chat = Chat()
-    chat.ask("hello", ScriptedGenerate([MessageStart(""), TextDelta("half"), GenerationError("No memory.")]))
-    chat.wait(5)
-    answer = chat.snapshot()[0][-1]
-    assert (answer.content, answer.ending, answer.error) == ("half", "failed", "No memory.")
+    failure = GenerationError("No memory.", "no_memory", gigabytes=3)
+    chat = Chat("me", "chat")
+    chat.ask("hello", ScriptedGenerate([MessageStart(""), TextDelta("half"), failure]))
+    assert chat.wait(5)
+    told = Failure("No memory.", "no_memory", {"gigabytes": 3})
+    assert (last(chat).content, last(chat).ending, last(chat).error) == ("half", "failed", told)
 
 
 def test_an_unexpected_failure_is_told_without_its_details() -> None:
-    chat = Chat()
+    chat = Chat("me", "chat")
     chat.ask("hello", ScriptedGenerate([KeyError("secret")]))
-    chat.wait(5)
-    answer = chat.snapshot()[0][-1]
-    assert "KeyError" in answer.error
-    assert "secret" not in answer.error
+    assert chat.wait(5)
+    assert last(chat).error is not None
+    assert "KeyError" in last(chat).error.sentence
+    assert "secret" not in repr(last(chat).error)
 
 
-def test_retry_answers_the_last_question_again() -> None:
-    chat, _ = asked("one", "two")
-    generate = ScriptedGenerate(answer_events("better"))
-    chat.retry(generate)
-    chat.wait(5)
-    assert contents(chat) == ["one", "fine", "two", "better"]
-    assert [message.content for message in generate.histories[0]] == ["one", "fine", "two"]
-
-
-def test_retry_without_a_question_does_nothing() -> None:
-    chat = Chat()
-    chat.retry(ScriptedGenerate(answer_events("nobody asked")))
-    assert contents(chat) == []
-
-
-def test_editing_a_question_drops_what_followed_and_answers_the_new_one() -> None:
-    chat, generate = asked("one", "two")
-    chat.edit(0, "three", generate)
-    chat.wait(5)
-    assert contents(chat) == ["three", "fine"]
-
-
-def test_clearing_drops_also_the_answer_that_is_being_written() -> None:
-    gate = threading.Semaphore(3)
-    chat = Chat()
-    chat.ask("hello", ScriptedGenerate(answer_events("one two"), gate))
-    job = chat._job
-    chat.clear()
-    assert job is not None
-    assert job.wait(5)
-    assert contents(chat) == []
-    chat.ask("anew", ScriptedGenerate(answer_events("fine")))
-    chat.wait(5)
-    assert contents(chat) == ["anew", "fine"]
+def test_an_answer_of_several_messages_is_added_as_several() -> None:
+    chat = Chat("me", "chat")
+    events = [
+        Started(1, 0, 0),
+        MessageStart(""),
+        TextDelta("Let me see."),
+        MessageStart("search"),
+        TextDelta("{}"),
+    ]
+    chat.ask("hello", ScriptedGenerate([*events, Finished("stop", USAGE)]))
+    assert chat.wait(5)
+    chat.ask("more", said("fine"))
+    assert chat.wait(5)
+    assert contents(chat) == ["hello", "Let me see.", "{}", "more", "fine"]
 
 
 def test_many_askers_at_once_get_one_answer_each_or_are_refused() -> None:
-    chat, refused = Chat(), []
-    generate = ScriptedGenerate(answer_events("fine"))
+    chat, refused = Chat("me", "chat"), []
 
     def ask(number: int) -> None:
         try:
-            chat.ask(str(number), generate)
+            chat.ask(str(number), said("fine"))
         except BusyError:
             refused.append(number)
 
@@ -149,41 +150,122 @@ def test_many_askers_at_once_get_one_answer_each_or_are_refused() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    chat.wait(5)
+    assert chat.wait(5)
     assert len(contents(chat)) == 2 * (20 - len(refused))
     assert contents(chat)[1::2] == ["fine"] * (20 - len(refused))
 
 
-def test_an_answer_advances_with_its_events() -> None:
-    answer = Answer()
-    for event in (
-        Queued(2),
-        Started(100, 60, 3),
-        MessageStart("get_weather"),
-        TextDelta("a"),
-        TextDelta("b"),
-    ):
-        answer = advance(answer, event)
-    assert answer == Answer("writing", 0, 3, (Conversation(Role.TOOL, "ab", tool="get_weather"),))
+@pytest.mark.parametrize(
+    ("question", "title"),
+    [("  two\n words ", "two words"), ("x" * 100, "x" * (TITLE_LENGTH - 1) + "…"), ("好" * 60, "好" * 60)],
+)
+def test_the_title_is_the_first_question_in_short(question: str, title: str) -> None:
+    assert asked(question, "second").title == title
 
 
-def test_a_dialogue_is_found_by_its_id_only() -> None:
-    dialogues = Dialogues(("Chat", "Tool"))
-    dialogue_id, dialogue = dialogues.new()
-    assert set(dialogue.chats) == {"Chat", "Tool"}
-    assert dialogues.open(dialogue_id) is dialogue
-    assert dialogues.open("of somebody else") is None
+def test_what_cannot_be_begun_leaves_the_conversation_as_it_was() -> None:
+    chat = asked("one")
+    before = chat.tree
+    with pytest.raises(IndexError):
+        chat.edit(7, "nowhere", said("no"))
+    assert (chat.tree, chat.answering) == (before, False)
 
 
-def test_the_least_recently_opened_dialogue_is_forgotten_but_not_one_that_is_answered() -> None:
-    dialogues = Dialogues(("Chat",), limit=2)
-    ids = [dialogues.new()[0] for _ in range(2)]
-    busy = dialogues.open(ids[0])
-    assert busy is not None
+# Branches
+
+
+def test_retry_answers_the_last_question_again_and_the_old_answer_stays_a_branch() -> None:
+    chat, generate = asked("one", "two"), said("better")
+    chat.retry(generate)
+    assert chat.wait(5)
+    assert contents(chat) == ["one", "fine", "two", "better"]
+    assert [message.content for message in generate.histories[0]] == ["one", "fine", "two"]
+    shown = chat.snapshot().messages[-1]
+    assert (shown.number, shown.branches) == (4, (3, 4))
+    chat.choose(3)
+    assert contents(chat) == ["one", "fine", "two", "fine"]
+
+
+def test_retry_without_a_question_does_nothing() -> None:
+    chat = Chat("me", "chat")
+    chat.retry(said("nobody asked"))
+    chat.go_on(said("nobody asked"))
+    assert (contents(chat), chat.answering, chat.wait(5)) == ([], False, True)
+
+
+def test_an_edited_question_is_asked_in_its_place_and_what_followed_the_old_one_stays_a_branch() -> None:
+    chat, generate = asked("one", "two"), said("other")
+    chat.edit(0, "three", generate)
+    assert chat.wait(5)
+    assert contents(chat) == ["three", "other"]
+    assert [message.content for message in generate.histories[0]] == ["three"]
+    assert chat.snapshot().messages[0].branches == (0, 4)
+    chat.choose(0)
+    assert contents(chat) == ["one", "fine", "two", "fine"]
+    chat.choose(4)
+    assert contents(chat) == ["three", "other"]
+
+
+def test_a_question_goes_on_from_the_branch_that_is_shown() -> None:
+    chat = asked("one")
+    chat.retry(said("better"))
+    assert chat.wait(5)
+    chat.choose(1)
+    chat.ask("two", said("on"))
+    assert chat.wait(5)
+    assert contents(chat) == ["one", "fine", "two", "on"]
+
+
+# Going on
+
+
+def continuing(text: str) -> ScriptedGenerate:
+    """The rest of a message that the model goes on with."""
+    return ScriptedGenerate([Started(10, 4, 0), TextDelta(text), Finished("stop", USAGE)])
+
+
+def test_the_model_goes_on_with_its_last_message() -> None:
+    chat = Chat("me", "chat")
+    chat.ask("tell", ScriptedGenerate([MessageStart(""), TextDelta("Once"), Finished("length", USAGE)]))
+    assert chat.wait(5)
+    generate = continuing(" upon")
+    chat.go_on(generate)
+    assert chat.wait(5)
+    assert [message.content for message in generate.histories[0]] == ["tell", "Once"]
+    assert contents(chat) == ["tell", "Once upon"]
+    assert last(chat).ending == "complete"
+    assert last(chat).request is not None
+    assert last(chat).request.continued == 4
+
+
+def test_what_the_model_goes_on_with_is_seen_from_the_start() -> None:
+    chat = asked("one")
     gate = threading.Semaphore(0)
-    busy.chats["Chat"].ask("hello", ScriptedGenerate(answer_events("fine"), gate))
-    dialogues.open(ids[1])
-    newest, _ = dialogues.new()
-    assert [dialogues.open(each) is not None for each in (*ids, newest)] == [True, False, True]
-    gate.release(10)
-    assert busy.chats["Chat"].wait(5)
+    generate = ScriptedGenerate(continuing(" and more").events, gate)
+    chat.go_on(generate)
+    snapshot = chat.snapshot()
+    assert snapshot.answer is not None
+    assert [message.content for message in snapshot.answer.messages] == ["fine"]
+    assert contents(chat) == ["one"]
+    finish(chat, generate)
+    assert contents(chat) == ["one", "fine and more"]
+
+
+def test_going_on_that_fails_at_once_keeps_the_message() -> None:
+    chat = asked("one")
+    chat.go_on(ScriptedGenerate([GenerationError("No memory.")]))
+    assert chat.wait(5)
+    assert (last(chat).content, last(chat).ending) == ("fine", "failed")
+
+
+@pytest.mark.parametrize("action", [Chat.retry, Chat.go_on])
+def test_an_answer_without_a_word_is_answered_again_in_its_place(action: Any) -> None:
+    chat = Chat("me", "chat")
+    chat.ask("hello", ScriptedGenerate([GenerationError("No memory.")]))
+    assert chat.wait(5)
+    generate = said("fine")
+    action(chat, generate)
+    assert chat.wait(5)
+    assert contents(chat) == ["hello", "fine"]
+    assert chat.snapshot().messages[-1].branches == (1,)
+    assert [message.content for message in generate.histories[0]] == ["hello"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from platformdirs import user_data_path
 
 from runtime.settings import Settings, read_settings
 
@@ -39,3 +40,21 @@ def test_an_invalid_one_is_named_in_a_sentence(
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"The setting {name} is invalid: .+it is '{value}'"):
         read_settings()
+
+
+def test_conversations_are_kept_in_the_users_data_folder_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("DATA_PATH", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert (read_settings().data_path, read_settings().database_url) == (user_data_path("chatglm3-app"), None)
+    monkeypatch.setenv("DATA_PATH", str(tmp_path))
+    assert read_settings().data_path == tmp_path
+
+
+def test_the_databases_password_is_not_shown_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@host/database")
+    settings = read_settings()
+    assert "secret" not in f"{settings} {settings!r} {settings.model_dump_json()}"
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == "postgresql://me:secret@host/database"

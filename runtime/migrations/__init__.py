@@ -1,0 +1,1 @@
+"""Brings a database from any earlier schema to this one."""
