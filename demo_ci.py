@@ -1,9 +1,10 @@
 """Code Interpreter mode: not here yet, and it says so."""
 
-from page import draw_not_here_yet
+import streamlit as st
+
+from ui.texts import text
+from ui.view import View
 
 
-def main() -> None:
-    draw_not_here_yet(
-        "Code Interpreter", "In it, the model will run code in a sandboxed Jupyter kernel of your own."
-    )
+def main(view: View) -> None:
+    st.info(text("mode.code_not_here"), icon=":material/construction:")

@@ -1,7 +1,10 @@
 """Tool mode: not here yet, and it says so."""
 
-from page import draw_not_here_yet
+import streamlit as st
+
+from ui.texts import text
+from ui.view import View
 
 
-def main() -> None:
-    draw_not_here_yet("Tool", "In it, the model will call Python functions and MCP servers.")
+def main(view: View) -> None:
+    st.info(text("mode.tool_not_here"), icon=":material/construction:")

@@ -4,161 +4,140 @@ streamlit run main.py
 """
 
 import logging
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import streamlit as st
 
 import demo_chat
 import demo_ci
 import demo_tool
-from client import Client, Loading, ModelInfo, get_client, start_loading
-from runtime.chats import Chat, Dialogue, Dialogues, Generate
+from client import Loading, get_client, start_loading
+from conversation import Failure
+from runtime.chat import Chat
+from runtime.chats import Chats
+from runtime.database import open_database
+from runtime.errors import StoreError
 from runtime.jobs import Job
+from runtime.settings import read_settings
+from runtime.store import Store
+from ui.account import draw_account, draw_public_warning, signed_in_owner
+from ui.conversations import draw_conversations
+from ui.settings import draw_context, draw_settings
+from ui.texts import failure_text, text
+from ui.view import View, show, show_new
 
-CHAT, TOOL, CODE = "Chat", "Tool", "Code Interpreter"
-
-# The sidebar's widgets by their keys.
-SETTINGS = ("system", "temperature", "top_p", "repetition_penalty", "max_new_tokens")
+MODES = {"chat": demo_chat.main, "tool": demo_tool.main, "code": demo_ci.main}
 
 logger = logging.getLogger(__name__)
 
 
-@st.cache_resource
-def get_dialogues() -> Dialogues:
-    """All dialogues of this process, for all its sessions."""
-    return Dialogues((CHAT, TOOL, CODE))
-
-
 def main() -> None:
-    st.set_page_config(page_title="ChatGLM3", page_icon="💬", layout="centered")
+    st.set_page_config(page_title=text("page.title"), page_icon="💬", layout="centered")
+    draw_public_warning()
+    owner = signed_in_owner()
+    if owner is None:
+        return
     loading = start_loading()
     if not loading.done:
         draw_loading(loading)
     elif loading.state.client is None:
-        draw_failure(loading.state.error)
+        draw_failure(text("loading.failed"), loading.state.error)
     else:
-        draw_app(get_client(), open_dialogue())
+        draw_app(owner)
 
 
 @st.fragment(run_every=0.3)
 def draw_loading(loading: Job[Loading]) -> None:
     if loading.done:
         st.rerun()
-    st.header("ChatGLM3", anchor=False)
-    st.progress(loading.state.fraction, text=f"{loading.state.what}…")
+    st.header(text("page.title"), anchor=False)
+    st.progress(loading.state.fraction, text=text("loading.progress", what=loading.state.what))
 
 
-def draw_failure(sentence: str) -> None:
-    st.header("ChatGLM3", anchor=False)
+def draw_failure(what: str, sentence: str) -> None:
+    st.header(what, anchor=False)
     st.error(sentence, icon=":material/error:")
-    st.markdown(
-        "`MODEL_PATH` names the model: a folder with ChatGLM3-6B, or `embedded` for the small model "
-        "that comes with this app. Settings are read when the app starts."
-    )
-    if st.button("Try again", type="primary"):
+    st.markdown(text("loading.how"))
+    if st.button(text("loading.again"), type="primary"):
         start_loading(again=True)
         st.rerun()
 
 
-def open_dialogue() -> Dialogue:
-    """The dialogue in the page's address, so that a reload shows it again; else a new one."""
-    dialogues = get_dialogues()
-    dialogue = dialogues.open(st.query_params.get("c", ""))
-    if dialogue is None:
-        st.query_params["c"], dialogue = dialogues.new()
-    return dialogue
+@st.cache_resource(show_spinner=False)
+def get_chats() -> Chats:
+    """The conversations that are open in this process, of all its sessions; raises StoreError."""
+    settings = read_settings()
+    url = settings.database_url.get_secret_value() if settings.database_url else None
+    store = Store(open_database(settings.data_path, url))
+    store.purge()
+    return Chats(store)
 
 
-def draw_app(client: Client, dialogue: Dialogue) -> None:
-    mode = st.segmented_control(
-        "Mode",
-        [CHAT, TOOL, CODE],
-        default=CHAT,
-        required=True,
-        key="mode",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    chat = dialogue.chats[mode or CHAT]
-    generator = partial(make_generate, client)
-    with st.sidebar:
-        draw_settings(client.info, dialogue.settings)
-        dialogue.settings = current_settings()
-        draw_actions(chat, generator)
-        draw_context(client, dialogue.settings["system"], chat)
-        draw_model(client.info)
-    if mode == TOOL:
-        demo_tool.main()
-    elif mode == CODE:
-        demo_ci.main()
-    else:
-        demo_chat.main(client.info, chat, generator)
+def draw_app(owner: str) -> None:
+    try:
+        chats = get_chats()
+        view = View(get_client(), chats, open_chat(chats, owner))
+        with st.sidebar:
+            draw_sidebar(view)
+    except StoreError as error:
+        logger.error("The conversations cannot be opened: %s", error)
+        st.header(text("loading.store_failed"), anchor=False)
+        st.error(failure_text(Failure.of(error)), icon=":material/error:")
+        st.button(text("loading.again"), type="primary")
+        return
+    draw_modes(view)
+    MODES[view.chat.mode](view)
 
 
-def make_generate(client: Client) -> Generate:
-    """What answers with the settings of this moment; a callback has newer ones than the page's last run."""
-    settings = current_settings()
-    return partial(client.generate_stream, settings.pop("system"), None, **settings)
+def open_chat(chats: Chats, owner: str) -> Chat:
+    """The conversation in the page's address, or else this session's new one."""
+    chat_id = st.query_params.get("c")
+    if chat_id:
+        chat = chats.open(owner, chat_id)
+        if chat is not None:
+            st.session_state.setdefault("last", {})[chat.mode] = chat_id
+            return chat
+        st.toast(text("chat.not_found"), icon=":material/search_off:")
+        st.query_params.pop("c")
+    mode = st.query_params.get("mode", "chat")
+    chat = st.session_state.get("new")
+    if chat is None or chat.owner != owner or not chat.empty:
+        chat = chats.new(owner, mode if mode in MODES else "chat")
+        st.session_state["new"] = chat
+    return chat
 
 
-def current_settings() -> dict[str, Any]:
-    return {name: st.session_state[name] for name in SETTINGS}
+def draw_sidebar(view: View) -> None:
+    draw_account()
+    conversations, settings = st.tabs([text("page.conversations"), text("page.settings")])
+    with conversations:
+        draw_conversations(view)
+    with settings:
+        draw_settings(view)
 
 
-def draw_settings(info: ModelInfo, saved: dict[str, Any]) -> None:
-    """The system prompt and the sampling parameters; what was set before a reload is set again."""
-    defaults = {
-        "system": info.default_system_prompt,
-        "top_p": info.default_top_p,
-        "temperature": info.default_temperature,
-        "repetition_penalty": 1.0,
-        "max_new_tokens": min(1024, info.context_length // 4),
-    }
-    for name, value in (defaults | saved).items():
-        st.session_state.setdefault(name, value)
-    st.text_area("System prompt", key="system", help="Who the model is, and how it should answer.")
-    st.slider("Temperature", 0.0, 1.5, step=0.01, key="temperature", help="0: always the likeliest token.")
-    st.slider("Top p", 0.01, 1.0, step=0.01, key="top_p", help="Of how much probability to choose from.")
-    st.slider(
-        "Repetition penalty", 1.0, 2.0, step=0.01, key="repetition_penalty", help="Above 1: repeats less."
-    )
-    st.number_input(
-        "Output length", 1, info.context_length, step=64, key="max_new_tokens", help="At most, in tokens."
-    )
+def draw_modes(view: View) -> None:
+    """The mode switch. A conversation has one mode: another mode shows another conversation."""
 
+    def switch() -> None:
+        mode = st.session_state["mode"]
+        last = st.session_state.get("last", {}).get(mode)
+        if last:
+            show(last)
+        else:
+            show_new(mode)
 
-def draw_actions(chat: Chat, generator: Callable[[], Generate]) -> None:
-    messages, answer = chat.snapshot()
-    with st.container(horizontal=True):
-        st.button(
-            "Retry",
-            icon=":material/refresh:",
-            key="retry",
-            disabled=not messages or answer is not None,
-            on_click=demo_chat.start_answer,
-            args=(generator, chat.retry),
+    st.session_state["mode"] = view.chat.mode
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.segmented_control(
+            text("mode.label"),
+            list(MODES),
+            format_func=lambda mode: text(f"mode.{mode}"),
+            required=True,
+            key="mode",
+            on_change=switch,
+            label_visibility="collapsed",
         )
-        st.button(
-            "Clear history",
-            icon=":material/delete:",
-            key="clear",
-            disabled=not messages,
-            on_click=chat.clear,
-        )
-
-
-def draw_context(client: Client, system: str, chat: Chat) -> None:
-    """How much of the model's context the conversation takes, in the model's own tokens."""
-    used, context = client.count_tokens(system, None, chat.snapshot()[0]), client.info.context_length
-    st.progress(min(1.0, used / context), text=f"Context: {used:,} of {context:,} tokens")
-
-
-def draw_model(info: ModelInfo) -> None:
-    size = f"{info.parameters / 1e9:.1f} B" if info.parameters >= 1e9 else f"{info.parameters / 1e6:.0f} M"
-    st.caption(f"**{info.name}** · {size} parameters · {info.dtype} on {info.device}")
-    st.caption("Another model: set `MODEL_PATH` and start the app again.")
+        draw_context(view.client, view.chat)
 
 
 if __name__ == "__main__":
@@ -166,4 +145,4 @@ if __name__ == "__main__":
         main()
     except Exception:
         logger.exception("The page failed")
-        st.error("Something went wrong on this page; the log has the details. Reload to go on.")
+        st.error(text("page.failed"))

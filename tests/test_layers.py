@@ -13,17 +13,23 @@ STANDARD = set(sys.stdlib_module_names)
 MODEL = {"torch", "transformers", "tokenizers", "huggingface_hub", "sentencepiece", "gguf", "psutil", "peft"}
 VALUES = {"chatglm3.errors", "chatglm3.events"}  # of chatglm3, without the model
 
+DATABASE = {"sqlalchemy", "alembic"}
+PAGE = {"client", "conversation", "runtime", "streamlit", "ui", *VALUES}
+
 ALLOWED = {
     "chatglm3": {"chatglm3", *MODEL},
-    "runtime": {"runtime", "conversation", *VALUES, "pydantic", "pydantic_settings", "platformdirs"},
-    "conversation.py": {"streamlit", "PIL"},
+    "runtime": {
+        *{"runtime", "conversation", *VALUES, *DATABASE},
+        *{"pydantic", "pydantic_core", "pydantic_settings", "platformdirs", "nbformat"},
+    },
+    "conversation.py": {"streamlit"},
     "tool_registry.py": set(),
     "client.py": {"chatglm3", "conversation", "runtime", "streamlit", "torch", "transformers"},
-    "page.py": {"client", "conversation", "runtime", "streamlit"},
-    "demo_chat.py": {"client", "conversation", "page", "runtime", "streamlit"},
-    "demo_tool.py": {"client", "conversation", "page", "runtime", "streamlit", "tool_registry"},
-    "demo_ci.py": {"client", "conversation", "page", "runtime", "streamlit"},
-    "main.py": {"client", "demo_chat", "demo_ci", "demo_tool", "conversation", "runtime", "streamlit"},
+    "ui": PAGE,
+    "demo_chat.py": PAGE,
+    "demo_tool.py": {*PAGE, "tool_registry"},
+    "demo_ci.py": PAGE,
+    "main.py": {*PAGE, "demo_chat", "demo_ci", "demo_tool"},
 }
 
 

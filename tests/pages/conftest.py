@@ -28,13 +28,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no Chromium here"))
 
 
+class App(str):
+    """A running app: its address."""
+
+    process: subprocess.Popen[str]
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+
 @contextmanager
-def running_app(**settings: str) -> Iterator[str]:
-    """The app's address, served by a process that ends with this block."""
+def running_app(*options: str, **settings: str) -> Iterator[App]:
+    """The app, served by a process that ends with this block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "main.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", "main.py", "--server.port", str(port), *options]
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -46,23 +57,27 @@ def running_app(**settings: str) -> Iterator[str]:
         try:
             assert process.stdout is not None
             assert any("URL:" in line for line in process.stdout), "the app did not start"
-            yield f"http://127.0.0.1:{port}"
+            app = App(f"http://127.0.0.1:{port}")
+            app.process = process
+            yield app
         finally:
             process.terminate()
             process.communicate(timeout=30)  # it still writes while it ends
 
 
 @pytest.fixture(scope="session")
-def app() -> Iterator[str]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app with the embedded model."""
-    with running_app(MODEL_PATH="embedded") as address:
+    data = tmp_path_factory.mktemp("data")
+    with running_app(MODEL_PATH="embedded", DATA_PATH=str(data)) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def tiny_app(tiny_folder: Path) -> Iterator[str]:
+def tiny_app(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app with the small random ChatGLM3, whose context is 512 tokens."""
-    with running_app(MODEL_PATH=str(tiny_folder), DEVICE="cpu") as address:
+    data = tmp_path_factory.mktemp("data")
+    with running_app(MODEL_PATH=str(tiny_folder), DEVICE="cpu", DATA_PATH=str(data)) as address:
         yield address
 
 

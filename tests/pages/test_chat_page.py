@@ -3,43 +3,21 @@
 import re
 from collections.abc import Callable
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.pages.conftest import running_app
-
-LONG = "Tell me a long story about a ship, its captain and the sea."
-SHORT = "What is the capital of France?"
-
-
-def ask(page: Page, question: str) -> None:
-    box = page.get_by_test_id("stChatInputTextArea")
-    expect(box).to_be_enabled()
-    box.fill(question)
-    box.press("Enter")
-
-
-def messages(page: Page) -> Locator:
-    return page.get_by_test_id("stChatMessage")
-
-
-def answer_text(page: Page) -> str:
-    return messages(page).nth(1).inner_text()
-
-
-def stop_button(page: Page) -> Locator:
-    return page.get_by_role("button", name=re.compile("^Stop|Stop Esc"))
-
-
-def wait_for_words(page: Page, more_than: int) -> None:
-    """Wait until the first answer has more words than that."""
-    expect(messages(page).nth(1)).to_have_text(re.compile(rf"(\w+\W+){{{more_than},}}"))
-
-
-def limit_output(page: Page, tokens: int) -> None:
-    """Set the output length; the embedded model can go on for long."""
-    box = page.get_by_role("spinbutton", name="Output length")
-    box.fill(str(tokens))
-    box.press("Enter")
+from tests.pages.person import (
+    LONG,
+    SHORT,
+    answer_greedily,
+    answer_text,
+    ask,
+    limit_output,
+    messages,
+    stop_button,
+    suggestion,
+    wait_for_words,
+)
 
 
 def test_an_answer_streams_and_tells_its_speed(page: Page) -> None:
@@ -55,6 +33,7 @@ def test_an_answer_streams_and_tells_its_speed(page: Page) -> None:
 
 def test_a_short_answer_is_the_models_own(page: Page) -> None:
     limit_output(page, 24)
+    answer_greedily(page)
     ask(page, SHORT)
     expect(page.get_by_text("tokens/s")).to_be_visible()
     assert "Paris" in answer_text(page)
@@ -95,6 +74,7 @@ def test_moving_a_slider_stops_nothing(page: Page) -> None:
     ask(page, LONG)
     wait_for_words(page, 3)
     words = len(answer_text(page).split())
+    page.get_by_role("tab", name="Settings").click()
     page.get_by_role("slider", name="Temperature").press("ArrowRight")
     wait_for_words(page, words + 5)
     stop_button(page).click()
@@ -102,6 +82,7 @@ def test_moving_a_slider_stops_nothing(page: Page) -> None:
 
 
 def test_a_reload_during_an_answer_shows_it_going_on_with_the_settings_kept(page: Page) -> None:
+    page.get_by_role("tab", name="Settings").click()
     page.get_by_role("textbox", name="System prompt").fill("You are a pirate.")
     page.get_by_role("textbox", name="System prompt").press("Control+Enter")
     ask(page, LONG)
@@ -109,6 +90,7 @@ def test_a_reload_during_an_answer_shows_it_going_on_with_the_settings_kept(page
     words = len(answer_text(page).split())
     page.reload()
     wait_for_words(page, words)
+    page.get_by_role("tab", name="Settings").click()
     expect(page.get_by_role("textbox", name="System prompt")).to_have_value("You are a pirate.")
     stop_button(page).click()
     expect(page.get_by_text("Stopped")).to_be_visible()
@@ -120,6 +102,7 @@ def test_after_a_reload_the_answer_can_be_retried(page: Page) -> None:
     expect(page.get_by_text("tokens/s")).to_be_visible()
     page.reload()
     expect(page.get_by_text("tokens/s")).to_be_visible()
+    page.get_by_role("tab", name="Settings").click()
     page.get_by_role("button", name="Retry").click()
     expect(stop_button(page).or_(page.get_by_text("tokens/s"))).to_be_visible()
     expect(page.get_by_text("tokens/s")).to_be_visible()
@@ -143,20 +126,22 @@ def test_clearing_the_history_empties_the_page(page: Page) -> None:
     limit_output(page, 24)
     ask(page, SHORT)
     expect(page.get_by_text("tokens/s")).to_be_visible()
+    page.get_by_role("tab", name="Settings").click()
     page.get_by_role("button", name="Clear history").click()
     expect(messages(page)).to_have_count(0)
-    expect(page.get_by_role("button", name=SHORT)).to_be_visible()
+    expect(suggestion(page)).to_be_visible()
 
 
 def test_a_suggestion_is_asked_at_a_click(page: Page) -> None:
     limit_output(page, 24)
-    page.get_by_role("button", name=SHORT).click()
+    suggestion(page).click()
     expect(messages(page).first).to_contain_text(SHORT)
     expect(page.get_by_text("tokens/s")).to_be_visible()
 
 
 def test_copy_puts_the_answer_into_the_clipboard(page: Page) -> None:
     limit_output(page, 24)
+    answer_greedily(page)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     ask(page, SHORT)
     page.get_by_role("button", name="Copy").click()
@@ -178,14 +163,12 @@ def test_text_that_looks_like_special_tokens_or_html_is_only_text(page: Page) ->
     assert page.locator("img[src*='example.invalid']").count() == 0
 
 
-def test_two_people_do_not_see_each_others_conversation(
-    page: Page, app: str, open_page: Callable[..., Page]
-) -> None:
+def test_a_new_page_begins_a_new_conversation(page: Page, app: str, open_page: Callable[..., Page]) -> None:
     limit_output(page, 24)
     ask(page, SHORT)
     expect(page.get_by_text("tokens/s")).to_be_visible()
     other = open_page(app)
-    expect(other.get_by_role("button", name=SHORT)).to_be_visible()
+    expect(suggestion(other)).to_be_visible()
     expect(messages(other)).to_have_count(0)
 
 
