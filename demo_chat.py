@@ -10,7 +10,7 @@ import streamlit as st
 
 from ui.messages import draw_messages, draw_question_box
 from ui.texts import plain, text
-from ui.view import View
+from ui.view import View, keep_widget
 
 
 def main(view: View) -> None:
@@ -43,7 +43,7 @@ def _draw_temporary(view: View) -> None:
             view.chat.owner, view.chat.mode, st.session_state["temporary"]
         )
 
-    st.session_state["temporary"] = view.chat.temporary
+    keep_widget("temporary", view.chat.temporary)
     st.toggle(
         text("welcome.temporary"), key="temporary", help=text("welcome.temporary_help"), on_change=switch
     )

@@ -23,7 +23,7 @@ from ui.account import draw_account, draw_public_warning, signed_in_owner
 from ui.conversations import draw_conversations
 from ui.settings import draw_context, draw_settings
 from ui.texts import failure_text, text
-from ui.view import View, show, show_new
+from ui.view import View, keep_widget, show, show_new
 
 MODES = {"chat": demo_chat.main, "tool": demo_tool.main, "code": demo_ci.main}
 
@@ -126,7 +126,7 @@ def draw_modes(view: View) -> None:
         else:
             show_new(mode)
 
-    st.session_state["mode"] = view.chat.mode
+    keep_widget("mode", view.chat.mode)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.segmented_control(
             text("mode.label"),

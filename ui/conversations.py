@@ -56,10 +56,12 @@ def draw_conversations(view: View) -> None:
 
 def _draw_days(view: View, headings: Sequence[Heading]) -> None:
     today = datetime.now(_time_zone()).date()
-    for day, of_day in groupby(headings, lambda heading: _day(heading, today)):
-        st.caption(day)
-        for heading in of_day:
-            _draw_row(view, heading)
+    today = datetime.now(_time_zone()).date()
+    with st.container(gap=None):
+        for day, of_day in groupby(headings, lambda heading: _day(heading, today)):
+            st.caption(day)
+            for heading in of_day:
+                _draw_row(view, heading)
 
 
 def _day(heading: Heading, today: date) -> str:

@@ -9,7 +9,7 @@ from client import Client, ModelInfo
 from runtime.chat import Chat
 from ui.conversations import delete
 from ui.texts import LANGUAGES, language, plain, text
-from ui.view import View, current_settings
+from ui.view import View, current_settings, keep_widget
 
 LIMITS = {"temperature": (0.0, 1.5), "top_p": (0.01, 1.0), "repetition_penalty": (1.0, 2.0)}
 
@@ -106,7 +106,7 @@ def _draw_language() -> None:
     def choose() -> None:
         st.query_params["lang"] = st.session_state["language"]
 
-    st.session_state["language"] = language()
+    keep_widget("language", language())
     st.segmented_control(
         text("page.language"),
         list(LANGUAGES),

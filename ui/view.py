@@ -56,6 +56,15 @@ def current_settings() -> dict[str, Any]:
     return {name: st.session_state[name] for name in SETTINGS}
 
 
+def keep_widget(key: str, value: object) -> None:
+    """Make the widget that comes next show this value.
+
+    Only if it does not yet: what a script sets, the browser takes over a click of that moment.
+    """
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+
+
 def show(chat_id: str) -> None:
     """Make the page's address, and so its next run, that of a conversation."""
     st.query_params.pop("mode", None)

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from benchmarks.conversations import fill
+from runtime.database import FILE_NAME, open_database
+from runtime.store import Store
 from tests.pages.conftest import START_TIMEOUT, running_app
 from tests.pages.person import (
     LONG,
@@ -278,3 +281,32 @@ def test_a_killed_app_shows_the_cut_off_answer_which_goes_on(
         expect(page.get_by_text("Cut off")).to_have_count(0)
         wait_until_answered(page)
         assert messages(page).nth(1).inner_text().split()[: len(words)] == words
+
+
+def test_many_conversations_are_shown_a_page_at_a_time(
+    tmp_path: Path, open_page: Callable[..., Page]
+) -> None:
+    store = Store(open_database(tmp_path))
+    fill(store, 60)
+    store.close()
+    with running_app(MODEL_PATH="embedded", DATA_PATH=str(tmp_path)) as address:
+        page = open_page(address)
+        expect(listed(page)).to_have_count(25, timeout=START_TIMEOUT)
+        page.locator(".st-key-list-page").get_by_text("3", exact=True).click()
+        expect(listed(page)).to_have_count(10)
+        listed(page).last.get_by_role("button").click()
+        expect(messages(page)).to_have_count(20)
+
+
+def test_a_damaged_database_is_told_in_a_sentence_and_left_as_it_is(
+    tmp_path: Path, open_page: Callable[..., Page]
+) -> None:
+    file = tmp_path / FILE_NAME
+    file.write_bytes(b"This is no database. " * 1000)
+    with running_app(MODEL_PATH="embedded", DATA_PATH=str(tmp_path)) as address:
+        page = open_page(address)
+        expect(page.get_by_text("is damaged; nothing in it was changed")).to_be_visible(timeout=START_TIMEOUT)
+        assert file.read_bytes() == b"This is no database. " * 1000
+        file.unlink()
+        page.get_by_role("button", name="Try again").click()
+        expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()

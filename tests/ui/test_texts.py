@@ -48,7 +48,7 @@ def test_the_languages_have_the_same_keys_and_the_same_values_to_put_in(language
 
 def test_chinese_is_chinese() -> None:
     same = {key for key, text in keys("zh").items() if not re.search("[\u4e00-\u9fff]", text)}
-    names = {"page.title", "loading.progress", "chat.branch", "settings.top_p"}
+    names = {"page.title", "chat.branch", "settings.top_p"}
     names |= {"transfer.markdown", "transfer.json"}
     assert same - {f"welcome.embedded_{n}" for n in (1, 2, 3)} == names
 
