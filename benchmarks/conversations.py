@@ -40,6 +40,7 @@ the of and to in a is that for it as was with be by on not he his but at are thi
 which one you were her all she there would their we him been has when who will no more if out so said what
 up its about into than them can only other new some could time these two may then do first any my now such
 """
+_SYLLABLES = "al be cor da e fin gra hol i jun ka lo men no or pre qui ra ser ter u ver wex xy yon za ti mo"
 _CHINESE = (
     "的一是了我不人在他有这个上们来到时大地为子中你说生国年着就那和要她出也得里后自以会家可下而过天去能对小多然于心学么之都"
     "好看起发当没成只如事把还用第样道想作种开美总从无情己面最女但现前些所同日手又行意动方期它头经长儿回位分爱老因很给名法间"
@@ -63,7 +64,9 @@ def fill(store: Store, conversations: int, seed: int = 1) -> None:
 
 def _words(chance: random.Random, english: bool) -> str:
     if english:
-        return " ".join(chance.choices(_ENGLISH.split(), k=40))
+        common, rare = _ENGLISH.split(), _SYLLABLES.split()
+        words = [*chance.choices(common, k=30), *("".join(chance.choices(rare, k=3)) for _ in range(10))]
+        return " ".join(chance.sample(words, k=40))
     return "".join(chance.choices(_CHINESE, k=100))
 
 

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, text
 
 PLACES = 2**20
 
-# A word of one or two characters that begins more of the index's trigrams than this is
-# so common that reading the texts is the quicker way.
-MAX_TERMS = 500
+# A word of so many characters that begins more of the index's trigrams than this is so
+# common that reading the texts is the quicker way.
+MAX_TERMS = {1: 100, 2: 1000}
 
 _LAST_CHARACTER = "\U0010ffff"
 
@@ -54,7 +54,7 @@ def _sqlite_matches(connection: Connection, words: list[str]) -> tuple[str, dict
     expressions = []
     for i, word in enumerate(words):
         terms = [word] if len(word) >= 3 else _terms_with_prefix(connection, word)
-        if len(terms) <= MAX_TERMS:
+        if len(terms) <= MAX_TERMS.get(len(word), 1):
             expressions.append("(" + " OR ".join(map(_quoted, terms)) + ")")
         else:
             patterns = {f"word{i}_{j}": _pattern(each) for j, each in enumerate(_cases(word))}
@@ -75,7 +75,7 @@ def _terms_with_prefix(connection: Connection, word: str) -> list[str]:
     """The index's trigrams that begin with the word; at least one that no text has."""
     found = connection.execute(
         text("SELECT term FROM search_terms WHERE term >= :first AND term < :end LIMIT :limit"),
-        {"first": word.lower(), "end": word.lower() + _LAST_CHARACTER, "limit": MAX_TERMS + 1},
+        {"first": word.lower(), "end": word.lower() + _LAST_CHARACTER, "limit": MAX_TERMS[len(word)] + 1},
     )
     return [term for (term,) in found] or [word.ljust(3, "\1")]
 

@@ -85,12 +85,11 @@ def _time_zone() -> ZoneInfo:
 def _draw_row(view: View, heading: Heading) -> None:
     is_open = heading.id == view.chat.id
     with st.container(horizontal=True, vertical_alignment="center", gap=None, wrap=False):
-        st.button(
+        st.container(width="stretch").button(  # which keeps a short title at the left
             plain(heading.title),
             icon=ICONS[heading.mode],
             key=f"open-{heading.id}",
             type="secondary" if is_open else "tertiary",
-            width="stretch",
             wrap=False,
             on_click=show,
             args=(heading.id,),
