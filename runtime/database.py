@@ -21,6 +21,7 @@ from runtime.errors import StoreError
 FILE_NAME = "conversations.db"
 SECONDS_TO_WAIT_FOR_A_LOCK = 10
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x43474C4D33  # any number, the same in every process
 
 
@@ -92,7 +93,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _migrate(engine: Engine) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
@@ -173,7 +174,8 @@ def _told(engine: Engine, error: Exception) -> StoreError:
     for words, key, sentence in _REASONS:
         if any(word in reason for word in words):
             return StoreError(sentence.format(database=name), key, database=name)
-    return StoreError(f"{name} cannot be used: {reason}.", "database_fails", database=name, reason=reason)
+    sentence = f"{name} cannot be used ({reason}). Check that it runs, and DATA_PATH or DATABASE_URL."
+    return StoreError(sentence, "database_fails", database=name, reason=reason)
 
 
 # Of SQLite's and PostgreSQL's own messages: what each means for the user.

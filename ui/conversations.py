@@ -1,7 +1,7 @@
 """The list of conversations in the sidebar: find, open, rename, pin, export, delete, import."""
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import partial
 from itertools import groupby
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -41,8 +41,7 @@ def draw_conversations(view: View) -> None:
         args=("list-page", None),
     )
     _draw_undo(view)
-    page = st.session_state.get("list-page", 1)
-    headings, total = view.chats.store.find(view.chat.owner, query, (page - 1) * PAGE, PAGE)
+    headings, total = _find(view, query)
     if query.strip():
         many = "list.found_many" if total == MAX_FOUND else "list.found"
         st.caption(text(many, count=total) if total else text("list.none_found"))
@@ -52,6 +51,16 @@ def draw_conversations(view: View) -> None:
     if total > PAGE:
         st.pagination(-(-total // PAGE), key="list-page", max_visible_pages=5)
     _draw_import(view)
+
+
+def _find(view: View, query: str) -> tuple[list[Heading], int]:
+    """The list's page that was chosen, or the last one, if there are fewer now; and how many are found."""
+    page = st.session_state.get("list-page", 1)
+    headings, total = view.chats.store.find(view.chat.owner, query, (page - 1) * PAGE, PAGE)
+    if page > 1 and not headings:
+        st.session_state["list-page"] = max(1, -(-total // PAGE))
+        return _find(view, query)
+    return headings, total
 
 
 def _draw_days(view: View, headings: Sequence[Heading]) -> None:
@@ -75,11 +84,11 @@ def _day(heading: Heading, today: date) -> str:
     return text("list.day", date=day)
 
 
-def _time_zone() -> ZoneInfo:
+def _time_zone() -> tzinfo:
     try:
         return ZoneInfo(st.context.timezone or "UTC")
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # whatever the browser calls it
+        return UTC
 
 
 def _draw_row(view: View, heading: Heading) -> None:

@@ -310,3 +310,18 @@ def test_a_damaged_database_is_told_in_a_sentence_and_left_as_it_is(
         file.unlink()
         page.get_by_role("button", name="Try again").click()
         expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()
+
+
+def test_deleting_the_last_one_of_a_page_shows_the_page_before(
+    tmp_path: Path, open_page: Callable[..., Page]
+) -> None:
+    store = Store(open_database(tmp_path))
+    fill(store, 26)
+    store.close()
+    with running_app(MODEL_PATH="embedded", DATA_PATH=str(tmp_path)) as address:
+        page = open_page(address)
+        expect(listed(page)).to_have_count(25, timeout=START_TIMEOUT)
+        page.locator(".st-key-list-page").get_by_text("2", exact=True).click()
+        expect(listed(page)).to_have_count(1)
+        choose_in_menu(page, "Delete")
+        expect(listed(page)).to_have_count(25)
