@@ -20,10 +20,10 @@ ALLOWED = {
     "chatglm3": {"chatglm3", *MODEL},
     "runtime": {
         *{"runtime", "conversation", *VALUES, *DATABASE},
-        *{"pydantic", "pydantic_core", "pydantic_settings", "platformdirs", "nbformat"},
+        *{"pydantic", "pydantic_core", "pydantic_settings", "platformdirs", "nbformat", "typing_extensions"},
     },
     "conversation.py": {"streamlit"},
-    "tool_registry.py": set(),
+    "tool_registry.py": {"runtime"},
     "client.py": {"chatglm3", "conversation", "runtime", "streamlit", "torch", "transformers"},
     "ui": PAGE,
     "demo_chat.py": PAGE,
