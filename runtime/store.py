@@ -2,7 +2,7 @@
 
 Any thread, and any number of processes, may call a Store. Each call is one
 transaction and takes the owner; another's conversation is as one that does not exist.
-Every change counts up the conversation's version, so that whoever saves on top of
+Every save counts up the conversation's version, so that whoever saves on top of
 something that has changed meanwhile is told.
 """
 
