@@ -65,6 +65,8 @@ def test_every_text_is_used_and_every_used_one_exists() -> None:
 
 def test_every_error_that_a_person_can_meet_is_in_the_catalogue() -> None:
     modules = [*(ROOT / "runtime").glob("*.py"), *(ROOT / "chatglm3").glob("*.py"), ROOT / "client.py"]
+    # What these say is for the model, and for a tool's author.
+    modules = [module for module in modules if module.name not in ("calls.py", "tools.py")]
     source = "".join(module.read_text() for module in modules)
     errors = r"(?:Error|Failure|super\(\).__init__)\((?:[^()]|\([^()]*\))*?"
     told = set(re.findall(errors + r'[\s,]key="(\w+)"', source))
