@@ -67,15 +67,16 @@ def keep_widget(key: str, value: object) -> None:
 
 def show(chat_id: str) -> None:
     """Make the page's address, and so its next run, that of a conversation."""
-    st.query_params.pop("mode", None)
-    st.query_params["c"] = chat_id
+    _go(c=chat_id, mode=None)
 
 
 def show_new(mode: str) -> None:
     """Make the page's address that of a new conversation."""
-    st.query_params.pop("c", None)
-    if mode == "chat":
-        st.query_params.pop("mode", None)
-    else:
-        st.query_params["mode"] = mode
+    _go(c=None, mode=None if mode == "chat" else mode)
     st.session_state.pop("new", None)
+
+
+def _go(**changes: str | None) -> None:
+    """Change the address in one step: each is one of the browser's back button."""
+    address = {**st.query_params.to_dict(), **changes}
+    st.query_params.from_dict({name: value for name, value in address.items() if value is not None})

@@ -230,6 +230,10 @@ def test_each_mode_goes_back_to_its_own_conversation(page: Page) -> None:
     page.get_by_role("radio", name="Tool").click()
     expect(messages(page)).to_have_count(0)
     assert "mode=tool" in page.url
+    page.go_back()
+    expect(messages(page).first).to_contain_text("Stay in Chat")
+    page.get_by_role("radio", name="Tool").click()
+    expect(messages(page)).to_have_count(0)
     page.get_by_role("radio", name="Chat").click()
     expect(messages(page).first).to_contain_text("Stay in Chat")
 
